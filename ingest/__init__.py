@@ -1,0 +1,1 @@
+"""Bring incidents in, make them safe to keep, and keep them."""

@@ -1,0 +1,229 @@
+"""Secrets known by the name beside them: ``password=``, ``"api_key":``, ``--token``, a YAML or XML key.
+
+A name is not enough (``token expired``, ``key=user_id``): what the name must be followed by depends
+on how sure the name is and on how the two are joined.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ingest.sensitive.spans import Page, Span
+from ingest.sensitive.values import (
+    Value,
+    followed,
+    holds_a_pair,
+    is_mixed,
+    is_name,
+    is_random,
+    is_reference,
+    is_sentence,
+    is_uuid,
+    read_value,
+)
+
+_SIGNS = (
+    "pas", "psw", "pss", "pwd", "pw", "psk", "secret", "token", "credential", "key", "auth", "session", "sid", "otp", "pin",
+    "contrase", "mot de", "senha", "пароль", "密", "パス",
+)  # fmt: skip
+_JOINED_NAME = re.compile(
+    r"(?P<word>pa?ss?wo?r?d|passwort|passphrase|passcode|pass|pwd|pw|psk|contrase(?:n|ñ)a|mot de passe|senha|пароль"
+    r"|密码|密碼|パスワード|secret|token|credentials?|key|authorization|auth|session|sid|otp|pin)"
+    r"(?P<suffix>(?:[\w.]|-(?!>)){0,40}+)"
+    r"(?P<close>\\{0,3}[\"'`]?[\])*]{0,3})"
+    r"(?P<joint>[ \t]{0,2}:[ \t]{0,2}(?:const |static |final )?(?:&?str|string|text|char ?\*)\??[ \t]{0,2}=(?!=)"
+    r"|[ \t]{0,12}(?:=>|:=|!?={1,3}|:(?![:/]/?)|：|->|→|%3d)"
+    r"|[ \t]{1,4}(?:is|was|set to|changed to|reset to)(?:[ \t]{0,2}[:=])?(?=[ \t])"
+    r"|[ \t]{1,2}(?:for|of)(?:[ \t]{1,2}[\w.@'-]{1,40}){1,4}[ \t]{0,2}(?:[:=]|(?:is|was)(?=[ \t]))"
+    r"|[\s,;-]{0,20}\\{0,3}[\"']?value\\{0,3}[\"']?[ \t]{0,3}[:=]"
+    r"|[ \t]{0,4},[ \t]{0,4}(?=\\{0,3}[\"'])"
+    r"|>(?=[^<>\n]{1,500}</)"
+    r"|[ \t]{0,12}\|(?=[ \t]{0,20}[^\s|]{6})"
+    r"|[ \t]{1,4})"
+)
+_SPOKEN = re.compile(r"[ \t]*(?:is|was|set|changed|reset|for|of)\b")
+_IDENTIFIER = "abcdefghijklmnopqrstuvwxyz0123456789_.$-"
+_LINE_OPENING = re.compile(r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG|SET)[ \t]+)?[\w.-]*\Z")
+_LINE_ENDING = re.compile(r"[\"'`,;)}\]]{0,3}[ \t]*(?:$|\r?\n|#|//|\\n)")
+
+# The name goes on to say that this is something about the secret, not the secret.
+_ABOUT = re.compile(
+    r"(?:ids?|names?|refs?|types?|counts?|ur[li]s?|paths?|files?|filename|dir|policy|policies|expiry|expir(?:es|ed|ation)"
+    r"|(?:expires|issued|changed|updated|created|rotated|reset|revoked)(?:at|on|in)|[_.-](?:at|on|in|by|age)|ttl|len(?:gth)?"
+    r"|size|arn|versions?|status|state|errors?|reset|limits?|usage|used|endpoint|provider|store|manager|mgr|mode|enabled"
+    r"|disabled|required|changed|updated|hint|field|lifetime|rotation|days|hours|class|namespace|scopes?|bucket|pool"
+    r"|rate|alg(?:orithm)?|format|issuer|audience|location|prefix|header|param|regex|pattern|strength|attempts?|retries"
+    r"|failures?|prompt|validat(?:ion|or)|check|complexity|change|space|board|words?|ring|vault|valid|invalid|method"
+    r"|backend|service|server|plugin|module|flow|realm|engine|group|index|range|map|schema|column|stdin|kind|label"
+    r"|fingerprint|thumbprint|digest|serial|host|port|user|username|through|fail|result|timeout|interval)\Z"
+)
+_NOT_SECRET_NAMES = re.compile(
+    r"(?:next|page|continuation|continue|sync|resume|fencing|cursor|delta|idempotency|cancel(?:lation)?|lexer|parser"
+    r"|max|min|num|total|completion|prompt|input|output|bad|unexpected|syntax|stop|eos|pad|bos|client_?request"
+    r"|public|publishable|partition|cache|primary|foreign|object|dedup|deduplication|unique|natural|sort|hash|group"
+    r"|shard|row|composite|surrogate|registry|message|record|map|lookup|host|known|trusted)[\s_.-]?(?:token|key)\w*\Z"
+)
+_PASSWORD = re.compile(
+    r"pa?ss?wo?r?d|passwort|passphrase|passcode|pass(?![a-z])|pwd|(?<![a-z])pw(?![a-z])|psk|contrase|mot de passe|senha|пароль|密|パス"
+)
+_BYPASS = re.compile(r"(?:by|com|sur|tres|over|under|encom|im)\Z")
+_GLUED_SUFFIX = re.compile(r"(?:(?:access)?key|token|value|hash|text|string|s(?![a-z]))")
+_SURE_KEY = re.compile(
+    r"(?:api|access|secret|private|authentication|activation|product|sign(?:ing)?|signature|encrypt(?:ion)?|decrypt(?:ion)?|auth|authorization|account"
+    r"|master|licen[sc]e|storage|shared|service|integration|routing|write|ingest(?:ion)?|admin|root|deploy|app"
+    r"|application|client|hmac|jwt|jwk|ssh|gpg|pgp|aes|rsa|dsa|ecdsa|ssl|tls|wireguard|preshared|functions?|system"
+    r"|subscription|instrumentation|webhook|bot|rest|consumer|merchant|x-functions|session|security|token|secure"
+    r"|root|wallet|priv|enc|kms|dek|kek|vapid|ws)[\s_.-]{0,2}key"
+)
+
+
+class _Name(NamedTuple):
+    kind: str
+    sureness: int  # 3: whatever follows is secret; 2: unless it is a word; 1: only if nothing else looks like it
+
+
+def find(page: Page) -> list[Span]:
+    """Every value that stands beside the name of a secret and looks like one."""
+    if not any(sign in page.folded for sign in _SIGNS):
+        return []
+    return list(_named(page))
+
+
+def kind_of(name: str, value: str) -> str | None:
+    """The kind of secret that `value` is under this name (a label, a column), None if it is none."""
+    line = as_pair(name, value)
+    return next((s.kind for s in find(Page.of(line)) if s.end == len(line) - 1), None)
+
+
+def as_pair(name: str, value: str) -> str:
+    """How a label reads to a finder."""
+    quote = "'" if '"' in value else '"'
+    return f"{name}={quote}{value}{quote}"
+
+
+def _named(page: Page) -> Iterator[Span]:
+    at = 0
+    while found := _JOINED_NAME.search(page.folded, at):
+        at = found.end()
+        value = _value_after(page, found)
+        if value is None:
+            continue
+        said = page.text[value.start : value.end]
+        if found["joint"].isspace() and not _is_worth_reading(page, found, said):
+            continue
+        name = _named_by(page, found)
+        if name and _is_secret(page, found, name, value):
+            at = followed(page.text, value)
+            yield Span(value.start, at, name.kind)
+
+
+def _value_after(page: Page, found: re.Match[str]) -> Value | None:
+    if found["joint"] == ">":
+        return Value(found.end(), page.text.index("</", found.end()), quoted=True)
+    return read_value(page.text, found.end())
+
+
+def _is_worth_reading(page: Page, found: re.Match[str], said: str) -> bool:
+    """After a blank most words are just the sentence going on (``token expired``)."""
+    return _stem(page, found).startswith("-") or any(c.isdigit() for c in said)
+
+
+def _stem(page: Page, found: re.Match[str]) -> str:
+    """The part of the identifier before the word: ``--db-`` of ``--db-password``."""
+    before = page.folded[max(found.start() - 40, 0) : found.start()]
+    return before[len(before.rstrip(_IDENTIFIER)) :]
+
+
+def _named_by(page: Page, found: re.Match[str]) -> _Name | None:
+    """What the whole identifier around this word names, None where it is not a secret's name."""
+    word, suffix = found["word"], found["suffix"]
+    before = page.folded[max(found.start() - 20, 0) : found.start()]
+    if not _is_whole_word(page, found, before) or (suffix and _ABOUT.search(suffix)):
+        return None
+    if word in ("token", "key") and _NOT_SECRET_NAMES.search(before + word):
+        return None
+    if word in ("otp", "pin"):
+        return _Name(word.upper(), 1)
+    identifier = _stem(page, found) + word + suffix
+    if _PASSWORD.search(identifier):
+        return _Name("PASSWORD", 2 if suffix == "s" else 3)
+    for kind in ("secret", "token", "credential"):
+        if kind in identifier:
+            return _Name(kind.upper(), 2)
+    if "key" in word + suffix:
+        sure = _SURE_KEY.search(before + word + suffix)
+        return _Name("PRIVATE_KEY" if "priv" in identifier else "API_KEY", 2 if sure else 1)
+    return _Name("SESSION" if word in ("session", "sid") else "AUTH", 1)
+
+
+def _is_whole_word(page: Page, found: re.Match[str], before: str) -> bool:
+    """`pass` in ``DB_PASS`` and ``dbPass``, not in ``compass``; `key` not in ``monkey`` or ``keyspace``."""
+    word, suffix = found["word"], found["suffix"]
+    behind = found.end("word")
+    glued = suffix[:1].isalpha() and not page.text[behind].isupper() and not _GLUED_SUFFIX.match(suffix)
+    if glued:
+        return False
+    if len(word) > 4 or not before[-1:].isalpha():
+        return True
+    hump = page.text[found.start()].isupper() and not page.text[found.start() - 1].isupper()
+    return hump or (word in ("pass", "pwd") and not _BYPASS.search(before)) or (word == "key" and bool(_SURE_KEY.search(before + word)))
+
+
+def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
+    said = page.text[value.start : value.end]
+    if is_reference(said) or (value.quoted and is_sentence(said)):
+        return False
+    joint = found["joint"].strip()
+    if name.kind in ("OTP", "PIN"):
+        return joint in ("=", ":", "is") and said.isdigit() and 4 <= len(said) <= 8
+    if name.sureness == 1:
+        return joint != "" and (is_mixed(said, 20) or (found["word"] == "auth" and holds_a_pair(said)))
+    if not joint:
+        return _is_secret_after_blank(page, found, name, value)
+    if joint == "|":
+        return is_random(said, 8)
+    if joint == "," and not _is_argument(page, found):
+        return is_random(said, 8)
+    if name.sureness == 2:
+        return is_random(said, 6 if value.quoted or name.kind == "SECRET" else 8)
+    return _is_password(page, found, value, said)
+
+
+def _is_argument(page: Page, found: re.Match[str]) -> bool:
+    """``define('DB_PASSWORD', 'letmein')``, not one word of a list of words."""
+    return bool(re.search(r"\([\"'][\w.-]{0,40}\Z", page.text[max(found.start() - 44, 0) : found.start()]))
+
+
+def _is_secret_after_blank(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
+    """``--password hunter2`` is said by the flag; ``token Zk3…`` only by the value's own look."""
+    said = page.text[value.start : value.end]
+    if _stem(page, found).startswith("-") and not said.startswith("-"):
+        return name.sureness == 3 or is_random(said, 8)
+    if name.sureness == 3 and (is_mixed(said, 8) or (value.quoted and is_random(said, 6))):
+        return True
+    if not said[0].isalnum():
+        return False
+    return is_mixed(said, 16) or (is_random(said, 24) and not is_uuid(said) and "/" not in said and "." not in said)
+
+
+def _is_password(page: Page, found: re.Match[str], value: Value, said: str) -> bool:
+    """Any word after ``password=``; after ``password:`` in a sentence, only what is no word."""
+    joint = found["joint"]
+    if _SPOKEN.match(joint):
+        return is_random(said, 6) or (len(said) >= 6 and any(c.isdigit() for c in said) and said[0].isalpha()) or (
+            value.quoted and len(said) >= 4
+        )
+    if found["word"] == "pass" and said.isdigit():
+        return False
+    told = value.quoted or "value" in joint or not page.text[found.end() : found.end() + 1].isspace()
+    if told:
+        return not (said.isdigit() and len(said) < 4)
+    if is_random(said, 6) and not is_name(said):
+        return True
+    return _stands_alone(page, found, value)
+
+
+def _stands_alone(page: Page, found: re.Match[str], value: Value) -> bool:
+    """A line of its own, ``name: value``, as in a configuration file or a handover note."""
+    opening = page.text[page.text.rfind("\n", 0, found.start()) + 1 : found.start()][-80:]
+    return bool(_LINE_OPENING.match(opening) and _LINE_ENDING.match(page.text, value.end))

@@ -1,0 +1,1 @@
+"""One module per tool's export: records out of other people's files."""

@@ -1,0 +1,152 @@
+"""What the tests of several rooms need: a clock, and a store on each of the two databases."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, create_engine, make_url, text
+
+from ingest.store import Store
+
+NOT_INSTALLED = "PostgreSQL is not installed; these tests ran on SQLite only (see .ci/postgres)"
+
+
+class Clock:
+    """A clock that a test sets; it stands still in between."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> datetime:
+        """Move on by so many `days`, `hours`, `seconds`; the new time."""
+        self.now += timedelta(**by)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(datetime(2030, 1, 1, 12, tzinfo=UTC))
+
+
+@pytest.fixture
+def store(store_url: str, clock: Clock) -> Iterator[Store]:
+    """An empty store; a test that takes it runs on SQLite and on PostgreSQL."""
+    opened = Store.open(store_url, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str, clock: Clock) -> Iterator[Store]:
+    """An empty store on SQLite, for what only SQLite has; its file is `scarwise.db`."""
+    opened = Store.open(sqlite_url, clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Where an empty store is, in each kind of database."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def sqlite_url(empty_file: Path, tmp_path: Path) -> str:
+    shutil.copy(empty_file, tmp_path / "scarwise.db")
+    return f"sqlite:///{tmp_path / 'scarwise.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres: URL, empty_database: str) -> Iterator[str]:
+    name = f"{empty_database}_{os.urandom(4).hex()}"
+    _command(postgres, f"CREATE DATABASE {name} TEMPLATE {empty_database}")
+    yield _of(postgres, name)
+    _command(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store with its tables and nothing in them: copied, it costs no migration."""
+    path = tmp_path_factory.mktemp("empty") / "scarwise.db"
+    Store.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[URL]:
+    """A PostgreSQL server: the one that SCARWISE_TEST_POSTGRES_URL names, else one of our own."""
+    named = os.environ.get("SCARWISE_TEST_POSTGRES_URL")
+    if named:
+        yield make_url(named).set(drivername="postgresql+psycopg")
+        return
+    programs = _programs()
+    if programs is None:
+        pytest.skip(NOT_INSTALLED)
+    folder = Path(tempfile.mkdtemp(prefix="scarwise-postgres-"))
+    try:
+        _run(folder, programs / "initdb", "-D", folder / "data", "-U", "postgres", *_QUICK_INIT)
+        _run(folder, programs / "pg_ctl", "-D", folder / "data", "-o", _options(folder), *_START)
+        yield URL.create(
+            "postgresql+psycopg", "postgres", database="postgres", query={"host": str(folder)}
+        )
+        _run(folder, programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgres: URL) -> Iterator[str]:
+    """A PostgreSQL store with its tables and nothing in them, to make others from."""
+    name = f"scarwise_test_{os.getpid()}"
+    _command(postgres, f"CREATE DATABASE {name}")
+    Store.open(_of(postgres, name)).close()
+    yield name
+    _command(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# A test's data outlives no crash, so nothing waits for a disk.
+_QUICK_INIT = ("-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions")
+_START = ("-w", "-l", "/dev/null", "start")
+
+
+def _options(folder: Path) -> str:
+    return f"-k {folder} -c listen_addresses= -c fsync=off -c full_page_writes=off"
+
+
+def _programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    here = shutil.which("initdb")
+    if found:
+        return found[-1].parent
+    return Path(here).parent if here else None
+
+
+def _run(folder: Path, *command: Path | str) -> None:
+    """Run one of PostgreSQL's programs, which refuse to be run by root."""
+    words = [str(word) for word in command]
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+        words = ["runuser", "-u", pwd.getpwnam("postgres").pw_name, "--", *words]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+
+
+def _command(server: URL, statement: str) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _of(server: URL, name: str) -> str:
+    return server.set(database=name).render_as_string(hide_password=False)
