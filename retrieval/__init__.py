@@ -1,0 +1,1 @@
+"""Find what happened before and ground an answer in it."""
