@@ -1,0 +1,1 @@
+"""Replay the past before trusting the new."""

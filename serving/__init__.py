@@ -1,0 +1,1 @@
+"""Everything that a person, a schedule or a machine talks to."""

@@ -1,0 +1,1 @@
+"""The commands of `scarwise`, one module a noun."""

@@ -1,0 +1,90 @@
+"""What a machine that runs the service asks of it: alive, ready, and its numbers."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
+
+from ingest.errors import Unavailable
+from serving import body
+from serving.auth import Caller, needs
+from serving.problem import NotBuilt
+from serving.service import Service
+
+router = APIRouter(tags=["operations"])
+
+
+class Readiness(BaseModel):
+    """`rung` is where on the ladder answers come from now; `index_lag` counts incidents."""
+
+    status: str
+    rung: str
+    index_lag: int
+    embedder: str | None
+    model: str | None
+    incidents: int
+    index: str
+    why: str | None
+
+
+@router.get("/healthz")
+async def alive() -> dict[str, str]:
+    """The process answers; nothing else is looked at."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", response_model=Readiness)
+async def ready(request: Request) -> Response:
+    """Whether questions can be answered, and how well; 503 when the store cannot be read."""
+    service: Service = request.app.state.service
+
+    def look() -> dict[str, Any]:
+        condition = service.index.condition()
+        if service.without_meaning:
+            status = "degraded"
+        else:
+            status = "catching up" if condition.lag else "ready"
+        return {
+            "status": status,
+            "rung": service.rung,
+            "index_lag": condition.lag,
+            "embedder": condition.embedder,
+            "model": None,
+            "incidents": condition.incidents,
+            "index": condition.copy,
+            "why": service.without_meaning,
+        }
+
+    return body.as_json(await to_thread.run_sync(look))
+
+
+@router.get("/metrics")
+async def metrics(request: Request, who: Annotated[Caller, Depends(needs("read"))]) -> Response:
+    """Prometheus text exposition."""
+    service: Service = request.app.state.service
+    content = await to_thread.run_sync(request.app.state.metrics.exposition, service)
+    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _later(what: str) -> Unavailable:
+    return NotBuilt(f"{what} is not part of this version; what is, is listed at /openapi.json")
+
+
+@router.post("/v1/webhooks/{tool}", include_in_schema=False)
+async def webhook(tool: str, who: Annotated[Caller, Depends(needs("write"))]) -> Response:
+    raise _later(f"the webhook of {tool}")
+
+
+@router.get("/v1/models", include_in_schema=False)
+@router.post("/v1/models/rollback", include_in_schema=False)
+@router.post("/v1/models/freeze", include_in_schema=False)
+@router.post("/v1/models/thaw", include_in_schema=False)
+@router.post("/v1/models/{version}/promote", include_in_schema=False)
+async def models(who: Annotated[Caller, Depends(needs("read"))]) -> Response:
+    raise _later("the model registry")
+
+
+@router.api_route("/mcp", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+async def mcp(who: Annotated[Caller, Depends(needs("read"))]) -> Response:
+    raise _later("MCP")

