@@ -15,6 +15,7 @@ from ingest.sensitive.spans import PLACEHOLDER, Page, Span, settled
 from ingest.sensitive.values import is_random
 
 _OURS = {"id", "version", "status", "trust", "recorded_at", "known_at"}
+_PERSONAL = frozenset({"EMAIL", "PHONE", "CARD", "IBAN", "IP", "PERSON"})
 _WORTH_FOLLOWING = 8  # characters: a shorter secret may be an ordinary word elsewhere
 _GAP = "\n<GAP:0>\n"  # no finder matches across a placeholder
 
@@ -32,9 +33,8 @@ def redact(incident: Incident, *, ips: bool = False) -> Redacted:
 
     The same value gets the same placeholder in every field, and a secret that was told by its
     surroundings once is hidden wherever else it stands. Redacting twice changes nothing and counts
-    nothing. `source` and `source_id` keep their uniqueness: one that holds a secret becomes
-    ``redacted-`` and a digest. Where placeholders make a field longer than it may be, its end is cut
-    and marked with ``…``, counted as ``CUT``.
+    nothing. `source` and `source_id` keep their uniqueness: see `identity`. Where placeholders make
+    a field longer than it may be, its end is cut and marked with ``…``, counted as ``CUT``.
     """
     record = incident.model_dump(exclude=_OURS)
     people = _people(incident)
@@ -44,10 +44,17 @@ def redact(incident: Incident, *, ips: bool = False) -> Redacted:
 
     redactor = Redactor(ips=ips, people=people, reserved=everything)
     record = _rewritten(record, redactor)
-    if redactor.knows_secrets:  # by their surroundings, which may stand below a bare mention
-        record = _rewritten(record, redactor)
+    # What a later field told to be a secret may stand bare in an earlier one.
+    record = {key: _mapped(value, redactor.without_known) for key, value in record.items()}
     kept = _fitted({**incident.model_dump(include=_OURS), **record}, redactor)
     return Redacted(kept, dict(sorted(redactor.counts.items())))
+
+
+def redact_text(text: str, *, ips: bool = False) -> tuple[str, dict[str, int]]:
+    """A text that may be kept, a query or a note, and how many things of each kind were taken out."""
+    redactor = Redactor(ips=ips, reserved=text)
+    text = redactor.without_known(redactor.text(text))
+    return text, dict(sorted(redactor.counts.items()))
 
 
 def identity(name: str, *, ips: bool = False) -> str:
@@ -58,17 +65,6 @@ def identity(name: str, *, ips: bool = False) -> str:
     if not _found(name, ips=ips):
         return name
     return f"redacted-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-
-
-def redact_text(text: str, *, ips: bool = False) -> tuple[str, dict[str, int]]:
-    """A text that may be kept, a query or a note, and how many things of each kind were taken out."""
-    if not _found(text, ips=ips):
-        return text, {}
-    redactor = Redactor(ips=ips, reserved=text)
-    text = redactor.text(text)
-    if redactor.knows_secrets:
-        text = redactor.text(text)
-    return text, dict(sorted(redactor.counts.items()))
 
 
 class Redactor:
@@ -82,20 +78,24 @@ class Redactor:
         self._ips = ips
         self._people = personal.people_pattern(people or [])
         self._taken = set(PLACEHOLDER.findall(reserved))
+        self._last: Counter[str] = Counter()
         self._placeholders: dict[str, str] = {}
         self._followed: dict[str, str] = {}
 
-    @property
-    def knows_secrets(self) -> bool:
-        """Whether a secret was found that might also stand elsewhere, bare."""
-        return bool(self._followed)
-
     def text(self, text: str) -> str:
         """The text with nothing left in it that any finder finds."""
-        text = self._without_known(text)
         while spans := _found(text, ips=self._ips, people=self._people):
             text = self._replaced(text, spans)
         return text
+
+    def without_known(self, text: str) -> str:
+        """A redacted text without the secrets that were told elsewhere: `the old one, Tr0ub4dor, works`."""
+        before = text
+        for value, placeholder in self._followed.items():
+            if value in text:
+                self.counts[placeholder[1:].partition(":")[0]] += text.count(value)
+                text = text.replace(value, placeholder)
+        return text if text == before else self.text(text)
 
     def named(self, name: str, text: str) -> str:
         """The text of a label: its name may say that it is a secret, or a person."""
@@ -128,28 +128,20 @@ class Redactor:
 
     def _placeholder(self, kind: str, value: str) -> str:
         """The one placeholder of this value; numbers already used in the text stay free."""
-        key = _same(kind, value)
-        if key not in self._placeholders:
-            number = 1
-            while f"<{kind}:{number}>" in self._taken:
-                number += 1
-            self._placeholders[key] = f"<{kind}:{number}>"
-            self._taken.add(self._placeholders[key])
-            if kind not in _PERSONAL and len(value) >= _WORTH_FOLLOWING and is_random(value, _WORTH_FOLLOWING):
-                self._followed[value] = self._placeholders[key]
         self.counts[kind] += 1
-        return self._placeholders[key]
+        same = _same(kind, value)
+        if same not in self._placeholders:
+            self._placeholders[same] = self._next(kind)
+            if kind not in _PERSONAL and is_random(value, _WORTH_FOLLOWING):
+                self._followed[value] = self._placeholders[same]
+        return self._placeholders[same]
 
-    def _without_known(self, text: str) -> str:
-        """A secret that was told elsewhere, bare: `the old one, Tr0ub4dor, still works`."""
-        for value, placeholder in self._followed.items():
-            if value in text:
-                self.counts[placeholder[1:].partition(":")[0]] += text.count(value)
-                text = text.replace(value, placeholder)
-        return text
-
-
-_PERSONAL = frozenset({"EMAIL", "PHONE", "CARD", "IBAN", "IP", "PERSON"})
+    def _next(self, kind: str) -> str:
+        while True:
+            self._last[kind] += 1
+            placeholder = f"<{kind}:{self._last[kind]}>"
+            if placeholder not in self._taken:
+                return placeholder
 
 
 def _same(kind: str, value: str) -> str:
@@ -205,22 +197,31 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _rewritten(record: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     """The record with every text redacted, in the order of its fields."""
-    fields: dict[str, Callable[[Any], Any]] = {
+    special: dict[str, Callable[[Any], Any]] = {
         "source": redactor.identity,
         "source_id": redactor.identity,
-        "labels": lambda v: {redactor.text(k): t and redactor.named(k, t) for k, t in v.items()},
-        "updates": lambda v: [{**_texts(u, redactor), "author": u["author"] and redactor.author(u["author"])} for u in v],
+        "labels": lambda labels: {redactor.text(k): t and redactor.named(k, t) for k, t in labels.items()},
+        "updates": lambda updates: [_update(update, redactor) for update in updates],
     }
-    return {key: fields.get(key, lambda v: _texts(v, redactor))(value) for key, value in record.items()}
+    return {
+        key: special[key](value) if key in special else _mapped(value, redactor.text)
+        for key, value in record.items()
+    }
 
 
-def _texts(value: Any, redactor: Redactor) -> Any:
+def _update(update: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+    author = update["author"] and redactor.author(update["author"])
+    return {**update, "text": redactor.text(update["text"]), "author": author}
+
+
+def _mapped(value: Any, write: Callable[[str], str]) -> Any:
+    """The same lists and records with every text rewritten; keys stay."""
     if isinstance(value, str):
-        return redactor.text(value)
+        return write(value)
     if isinstance(value, list):
-        return [_texts(item, redactor) for item in value]
+        return [_mapped(item, write) for item in value]
     if isinstance(value, dict):
-        return {key: _texts(item, redactor) for key, item in value.items()}
+        return {key: _mapped(item, write) for key, item in value.items()}
     return value
 
 

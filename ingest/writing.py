@@ -132,10 +132,12 @@ class Writing:
         replies = schema.idempotency
         # Verdicts, citations and vectors go by cascade.
         self.connection.execute(delete(_version).where(_version.c.incident_id == id))
-        self.connection.execute(delete(_change).where(_change.c.incident_id == id))
+        # First the new step: a place in the feed that was read must not be given out again.
+        [place] = self.changed([(id, versions[-1], "forget")])
+        earlier = (_change.c.incident_id == id) & (_change.c.seq < place)
+        self.connection.execute(delete(_change).where(earlier))
         self.connection.execute(delete(replies).where(replies.c.response.contains(id)))
         self.connection.execute(insert(_forgotten).values(incident_id=id, at=self.now))
-        self.changed([(id, versions[-1], "forget")])
         self.record("incident.forgotten", id, versions=len(versions), reason=self.safe(reason))
         self.forgot = True
 

@@ -53,7 +53,7 @@ class Mirror:
             self._look()
             self._bring_up_to_date()
         except Unsound as why:
-            if self._generations.began():
+            if self.state == SOUND or self._generations.began():
                 log.warning("index.unsound why=%r", str(why))
                 self.healed += self._rebuild(str(why)) is not None
             else:

@@ -182,12 +182,20 @@ def _split(block: str) -> Iterator[str]:
         before = block[max(start, end.start() - 12) : end.start()]
         if end[0][0] == "." and _ABBREVIATED.search(before):
             continue
+        if _is_bracketed(block, start, end.end()):
+            continue
         # A small letter follows: a file name, a version, a shortened word or a quotation.
         if block[end.end() : end.end() + 1].islower():
             continue
         yield block[start : end.end()]
         start = end.end()
     yield block[start:]
+
+
+def _is_bracketed(block: str, start: int, end: int) -> bool:
+    """Whether a bracket is open here that closes soon: (SELECT ... FOR UPDATE) is one phrase."""
+    is_open = block.count("(", start, end) > block.count(")", start, end)
+    return is_open and ")" in block[end : end + 120]
 
 
 def _bare(piece: str) -> str:

@@ -58,18 +58,16 @@ async def diagnose(request: Request, who: Annotated[Caller, Depends(needs("read"
 def question_of(asked: DiagnoseRequest) -> Question:
     """The question in this request; an alert is read as its tool writes it.
 
-    An alert's own services are no filter: what happened to another service may be the precedent.
+    An alert's own services and severity are no filters: what happened to another service may be
+    the precedent.
     """
-    services = list(asked.services)
-    text, severity = asked.text or "", None
+    text, evidence = asked.text or "", [e.text for e in asked.evidence]
     if asked.alert is not None:
         alert = read_alert(asked.alert)
-        text, severity = alert.text, alert.severity
-    lines = [text, *(e.text for e in asked.evidence)]
+        text, evidence = alert.text, [*evidence, *(e.text for e in alert.evidence)]
     return Question(
-        text="\n".join(lines)[:LONGEST_QUESTION],
-        services=tuple(services),
-        severity=severity,
+        text="\n".join([text, *evidence])[:LONGEST_QUESTION],
+        services=tuple(asked.services),
         as_of=asked.as_of,
         limit=5,
     )

@@ -416,6 +416,17 @@ def test_forgetting_leaves_nothing_but_the_id(store, clock):
     assert (before > 800, rows_of(store).count("zanzibar")) == (True, 0)
 
 
+def test_a_follower_that_has_read_everything_still_learns_of_a_forgetting(store):
+    store.put([incident(of="1"), incident(of="2")], actor="test")
+    read = store.head()
+
+    store.forget(incident_id("pager", "2"), actor="test", reason="asked for")
+
+    [change] = store.changes(read)
+    assert (change.kind, change.incident_id) == ("forget", incident_id("pager", "2"))
+    assert change.seq > read
+
+
 def test_what_was_forgotten_is_not_taken_again(store):
     all_about_it(store)
     store.forget(ID, actor="lead", reason="the customer asked")

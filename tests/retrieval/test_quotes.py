@@ -43,6 +43,15 @@ def test_a_report_is_split_where_a_reader_would_split_it():
     ]
 
 
+def test_a_phrase_in_brackets_is_not_split():
+    text = "It holds a lock (SELECT ... FOR UPDATE) while it calls out. Then (as ever) it waits."
+
+    assert sentences(text) == [
+        "It holds a lock (SELECT ... FOR UPDATE) while it calls out.",
+        "Then (as ever) it waits.",
+    ]
+
+
 @pytest.mark.parametrize("text", ["", " \n\t\n", "...", "## Heading", "---", "**Timeline**"])
 def test_what_says_nothing_has_no_sentence(text):
     assert [s for s in sentences(text) if any(c.isalnum() for c in s)] == []
