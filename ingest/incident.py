@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ingest.errors import Refused
 
-LONGEST_TEXT = 200_000  # characters: a postmortem with its pasted logs; longer belongs in evidence elsewhere
+LONGEST_TEXT = (
+    200_000  # characters: a postmortem with its pasted logs; longer belongs in evidence elsewhere
+)
 LONGEST_LINE = 2_000
 MOST_UPDATES = 2_000
 CLOCK_SKEW = timedelta(minutes=10)
@@ -64,8 +66,12 @@ def _from_text(value: Any) -> Any:
 Text = Annotated[str, BeforeValidator(_tidy), Field(min_length=1, max_length=LONGEST_TEXT)]
 Line = Annotated[str, BeforeValidator(_tidy), Field(min_length=1, max_length=LONGEST_LINE)]
 Name = Annotated[str, BeforeValidator(_tidy), Field(min_length=1, max_length=200)]
-OptionalText = Annotated[Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_tidy)]
-OptionalLine = Annotated[Annotated[str, Field(max_length=LONGEST_LINE)] | None, BeforeValidator(_tidy)]
+OptionalText = Annotated[
+    Annotated[str, Field(max_length=LONGEST_TEXT)] | None, BeforeValidator(_tidy)
+]
+OptionalLine = Annotated[
+    Annotated[str, Field(max_length=LONGEST_LINE)] | None, BeforeValidator(_tidy)
+]
 OptionalName = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(_tidy)]
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
@@ -196,7 +202,7 @@ def incident_id(source: str, source_id: str) -> str:
 
 
 def stated_known_at(incident: Incident) -> datetime | None:
-    """When the record itself says the world could know it: its end, else its last update, else its start."""
+    """When the record says the world could know it: its end, its last update, or its start."""
     if incident.resolved_at:
         return incident.resolved_at
     said = [u.at for u in incident.updates if u.at]
@@ -204,7 +210,7 @@ def stated_known_at(incident: Incident) -> datetime | None:
 
 
 def check_clock(incident: Incident, now: datetime) -> None:
-    """Raise `Refused` when a time of this incident lies in the future; ten minutes of skew are fine."""
+    """Raise `Refused` when a time lies in the future; ten minutes of skew are fine."""
     moments: dict[str, datetime | None] = {
         "started_at": incident.started_at,
         "detected_at": incident.detected_at,
@@ -214,4 +220,7 @@ def check_clock(incident: Incident, now: datetime) -> None:
     }
     for name, at in moments.items():
         if at and at > now + CLOCK_SKEW:
-            raise Refused(f"{name} {at.isoformat()} is in the future (it is {now.isoformat()} here); correct it")
+            raise Refused(
+                f"{name} {at.isoformat()} is in the future "
+                f"(it is {now.isoformat()} here); correct it"
+            )

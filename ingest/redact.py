@@ -73,7 +73,9 @@ class Redactor:
     It holds the values themselves: it lives as long as one call of `redact`, and is never kept.
     """
 
-    def __init__(self, *, ips: bool = False, people: list[str] | None = None, reserved: str = "") -> None:
+    def __init__(
+        self, *, ips: bool = False, people: list[str] | None = None, reserved: str = ""
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._ips = ips
         self._people = personal.people_pattern(people or [])
@@ -174,7 +176,9 @@ def _people(incident: Incident) -> list[str]:
     """Whom the ticket itself names: authors of updates, and labels such as `assignee`."""
     lines = [u.author for u in incident.updates if u.author]
     lines += [v for k, v in incident.labels.items() if v and personal.is_person_label(k)]
-    return list(dict.fromkeys(name for line in lines for name in personal.names_in(Page.of(line).text)))
+    return list(
+        dict.fromkeys(name for line in lines for name in personal.names_in(Page.of(line).text))
+    )
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:
@@ -200,7 +204,9 @@ def _rewritten(record: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     special: dict[str, Callable[[Any], Any]] = {
         "source": redactor.identity,
         "source_id": redactor.identity,
-        "labels": lambda labels: {redactor.text(k): t and redactor.named(k, t) for k, t in labels.items()},
+        "labels": lambda labels: {
+            redactor.text(k): t and redactor.named(k, t) for k, t in labels.items()
+        },
         "updates": lambda updates: [_update(update, redactor) for update in updates],
     }
     return {
@@ -231,14 +237,18 @@ def _fitted(record: dict[str, Any], redactor: Redactor) -> Incident:
         try:
             return Incident.model_validate(record)
         except ValidationError as refused:
-            too_long = [e for e in refused.errors(include_input=False) if e["type"] == "string_too_long"]
+            too_long = [
+                e for e in refused.errors(include_input=False) if e["type"] == "string_too_long"
+            ]
             if not too_long:
                 raise
             for error in too_long:
                 _cut(record, error["loc"], error["ctx"]["max_length"], redactor)
 
 
-def _cut(record: dict[str, Any], where: tuple[int | str, ...], longest: int, redactor: Redactor) -> None:
+def _cut(
+    record: dict[str, Any], where: tuple[int | str, ...], longest: int, redactor: Redactor
+) -> None:
     """Shorten the text at this place of the record, between placeholders, and mark the cut."""
     redactor.counts["CUT"] += 1
     if where[-1] == "[key]":

@@ -46,7 +46,9 @@ class Chunker:
         text = self.readable(text, most=most)
         lead = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         whole = self._tokenizer.encode(text, add_special_tokens=False)
-        spans = _windows(text, whole, self.room - len(lead))[:most]
+        # However long a prompt is, half of the window is the text's.
+        room = max(self.room - len(lead), self.room // 2)
+        spans = _windows(text, whole, room)[:most]
         return [self._chunk(text, whole, span, lead) for span in spans]
 
     def readable(self, text: str, *, most: int = MOST_CHUNKS) -> str:

@@ -72,8 +72,8 @@ class Facets:
         self._with_source[incident.source.casefold()].append(row)
         self.keys.append(key)
         self.row_of[key] = row
-        self._rows_of[incident.id].append(row)
-        self._close_gaps(incident.id)
+        self._rows_of[key[0]].append(row)
+        self._close_gaps(key[0])
         self.n = row + 1
         return row
 
@@ -101,10 +101,12 @@ class Facets:
         """Which rows exist for a question asked now, or `as_of` then; booleans of shape (n,)."""
         n = self.n
         if as_of is None:
-            return self._on[:n] & (self._until[:n] == NEVER)
+            now: np.ndarray = self._on[:n] & (self._until[:n] == NEVER)
+            return now
         # Strictly before: an incident known only by its start must not answer for itself.
         at = as_of.timestamp()
-        return self._on[:n] & (self._known[:n] < at) & (self._until[:n] >= at)
+        then: np.ndarray = self._on[:n] & (self._known[:n] < at) & (self._until[:n] >= at)
+        return then
 
     def chosen(
         self,
@@ -136,8 +138,8 @@ class Facets:
 
 def _among(rows: Sequence[int], n: int) -> np.ndarray:
     members = np.zeros(n, bool)
-    rows = np.asarray(rows, np.intp)
-    members[rows[rows < n]] = True
+    at = np.asarray(rows, np.intp)
+    members[at[at < n]] = True
     return members
 
 

@@ -174,9 +174,9 @@ def _fix_words(done: Sequence[Fix]) -> str:
         return "no fix on record"
     best = done[0]
     if best.held and best.did_not_hold:
-        return f"this fix held {times(best.held)} and did not hold {times(best.did_not_hold)}"
+        return f"this fix held {times(best.held)} and failed {times(best.did_not_hold)}"
     if best.held:
         return f"this fix held {times(best.held)}"
     if best.did_not_hold:
-        return f"this fix did not hold {times(best.did_not_hold)}"
+        return f"this fix failed {times(best.did_not_hold)}"
     return "nobody recorded whether the fix held"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -112,9 +113,7 @@ def _make(weights: Weights, folder: Path) -> None:
             made = Path(aside) / folder.name
             made.mkdir()
             _run(weights, made)
-            if _whole(folder, weights) is None:  # else another process was quicker
-                shutil.rmtree(folder, ignore_errors=True)
-                made.rename(folder)
+            _put(made, folder, weights)
     except OSError as error:
         raise Unavailable(
             f"the embedding model cannot be exported to {cache}: {error.strerror or error}; "
@@ -122,11 +121,21 @@ def _make(weights: Weights, folder: Path) -> None:
         ) from error
 
 
+def _put(made: Path, folder: Path, weights: Weights) -> None:
+    try:
+        made.rename(folder)
+    except OSError:  # something is there: what is to be replaced, or another process was quicker
+        if _whole(folder, weights) is None:
+            shutil.rmtree(folder)
+            made.rename(folder)
+
+
 def _sweep(cache: Path) -> None:
     """Remove what killed exports left; an hour is far longer than one takes."""
     for leftover in cache.glob(".export-*"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner has just finished
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover)
 
 
 def _run(weights: Weights, into: Path) -> None:

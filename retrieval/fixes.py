@@ -203,7 +203,7 @@ def _words(tried: Tried) -> str:
     if tried.held:
         said.append(f"held {times(tried.held)}")
     if tried.did_not_hold:
-        said.append(f"did not hold {times(tried.did_not_hold)}")
+        said.append(f"failed {times(tried.did_not_hold)}")
     if not said:
         said.append("nobody recorded whether it held")
     if tried.stale:

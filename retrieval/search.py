@@ -115,7 +115,7 @@ class _Ranked:
 
 
 def is_known(hits: Sequence[Hit]) -> bool:
-    """A first, honest rule: whether any of the best hits is close enough to speak of a precedent."""
+    """A first, honest rule: whether one of the best hits is close enough for a precedent."""
     return any(
         hit.coverage >= KNOWN_COVERAGE or (hit.similarity or 0.0) >= KNOWN_SIMILARITY
         for hit in hits[:3]

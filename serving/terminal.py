@@ -195,5 +195,5 @@ def show_incident(out: Console, view: dict[str, Any]) -> None:
     table(out, columns, [[v[c] for c in columns] for v in view["versions"]])
     if view["feedback"]:
         _section(out, "verdicts")
-        columns = ("id", "verdict", "version", "who", "when", "note")
-        table(out, columns, [[f[c] for c in columns] for f in view["feedback"]])
+        said = ("id", "verdict", "version", "who", "when", "note")
+        table(out, said, [[f[c] for c in said] for f in view["feedback"]])

@@ -172,7 +172,7 @@ ZAPIER_WEBHOOK      hooks.zapier.com/hooks/catch/  \d+/\w+
 PAGERDUTY_KEY       events.pagerduty.com/integration/  [^\W_]{16,}
 HEALTHCHECK_KEY     hc-ping.com/  UUID
 # Standard tokens and hashes
-JWT                 eyJ eyA ewo  [\w-]{10,}(?:\.[\w-]*){1,4}
+JWT                 eyJ eyA ewo  [\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*){0,3}
 JWT                 ZXlK  [A-Za-z0-9+/_-]{80,}={0,2}
 PASSWORD_HASH       $2a$ $2b$ $2x$ $2y$  \d\d\$[./A-Za-z0-9]{40,}
 PASSWORD_HASH       $apr1$ $1$ $5$  (?:rounds=\d{1,9}\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{20,}
@@ -244,6 +244,12 @@ KUBEADM_TOKEN    kubeadm    (?<![\w.-])[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.-])
 AWS_SECRET       AKIA       (?<=AKIA[A-Z0-9]{16})[\s"',;:|/]{1,5}([A-Za-z0-9+/]{40})(?![\w+/])
 """
 
+
+@cache
+def _odd_shapes() -> list[list[str]]:
+    return [line.split(maxsplit=2) for line in _ODD_SHAPES.splitlines() if line]
+
+
 _NEWLINE = r"(?:\\{1,4}[rn]|\s)"
 _BODY = re.compile(
     rf"(?:{_NEWLINE}*+(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n\\]{{0,200}})*"
@@ -261,7 +267,9 @@ _HEADLESS = re.compile(
     r"|b3BlbnNzaC1rZXktdjE|LS0tLS1CRUdJTiB(?:SU0EgUFJJVkFUR|QUklWQVRF|FQyBQUklWQVRF|PUEVOU1NIIFBSSVZBVE)"
 )
 _HEADLESS_SIGNS = ("MII", "MHcCAQEE", "MIGHAgEA", "MC4CAQAw", "b3BlbnNzaC1r", "LS0tLS1CRUdJ")
-_PUTTY = re.compile(r"Private-Lines: \d{1,4}\s+((?:[A-Za-z0-9+/=]{1,64}\s*)+)(?:Private-MAC: [0-9a-f]+)?")
+_PUTTY = re.compile(
+    r"Private-Lines: \d{1,4}\s+((?:[A-Za-z0-9+/=]{1,64}\s*)+)(?:Private-MAC: [0-9a-f]+)?"
+)
 
 
 def find(page: Page) -> list[Span]:
@@ -273,8 +281,7 @@ def find(page: Page) -> list[Span]:
             for form in forms:
                 if form.prefix in text:
                     spans.extend(_issued(text, form))
-    for line in _ODD_SHAPES.split("\n")[1:-1]:
-        kind, sign, pattern = line.split(maxsplit=2)
+    for kind, sign, pattern in _odd_shapes():
         if sign in text:
             found = _tail(pattern).finditer(text)
             spans.extend(Span(*m.span(m.lastindex or 0), kind) for m in found)
@@ -307,7 +314,9 @@ def _begins_a_word(text: str, at: int) -> bool:
         return True
     if before in "nrt" and text[at - 2 : at - 1] == "\\":
         return True
-    return before in _HEX_DIGITS and (text[at - 3 : at - 2] == "%" or text[at - 6 : at - 4] == "\\u")
+    return before in _HEX_DIGITS and (
+        text[at - 3 : at - 2] == "%" or text[at - 6 : at - 4] == "\\u"
+    )
 
 
 def _private_keys(text: str) -> Iterator[Span]:

@@ -43,7 +43,9 @@ _JOINED_NAME = re.compile(
 )
 _SPOKEN = re.compile(r"[ \t]*(?:is|was|set|changed|reset|for|of)\b")
 _IDENTIFIER = "abcdefghijklmnopqrstuvwxyz0123456789_.$-"
-_LINE_OPENING = re.compile(r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG|SET)[ \t]+)?[\w.-]*\Z")
+_LINE_OPENING = re.compile(
+    r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG|SET)[ \t]+)?[\w.-]*\Z"
+)
 _LINE_ENDING = re.compile(r"[\"'`,;)}\]]{0,3}[ \t]*(?:$|\r?\n|#|//|\\n)")
 
 # The name goes on to say that this is something about the secret, not the secret.
@@ -160,13 +162,19 @@ def _is_whole_word(page: Page, found: re.Match[str], before: str) -> bool:
     """`pass` in ``DB_PASS`` and ``dbPass``, not in ``compass``; `key` not in ``monkey`` or ``keyspace``."""
     word, suffix = found["word"], found["suffix"]
     behind = found.end("word")
-    glued = suffix[:1].isalpha() and not page.text[behind].isupper() and not _GLUED_SUFFIX.match(suffix)
+    glued = (
+        suffix[:1].isalpha() and not page.text[behind].isupper() and not _GLUED_SUFFIX.match(suffix)
+    )
     if glued:
         return False
     if len(word) > 4 or not before[-1:].isalpha():
         return True
     hump = page.text[found.start()].isupper() and not page.text[found.start() - 1].isupper()
-    return hump or (word in ("pass", "pwd") and not _BYPASS.search(before)) or (word == "key" and bool(_SURE_KEY.search(before + word)))
+    return (
+        hump
+        or (word in ("pass", "pwd") and not _BYPASS.search(before))
+        or (word == "key" and bool(_SURE_KEY.search(before + word)))
+    )
 
 
 def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
@@ -177,7 +185,9 @@ def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> b
     if name.kind in ("OTP", "PIN"):
         return joint in ("=", ":", "is") and said.isdigit() and 4 <= len(said) <= 8
     if name.sureness == 1:
-        return joint != "" and (is_mixed(said, 20) or (found["word"] == "auth" and holds_a_pair(said)))
+        return joint != "" and (
+            is_mixed(said, 20) or (found["word"] == "auth" and holds_a_pair(said))
+        )
     if not joint:
         return _is_secret_after_blank(page, found, name, value)
     if joint == "|":
@@ -191,7 +201,9 @@ def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> b
 
 def _is_argument(page: Page, found: re.Match[str]) -> bool:
     """``define('DB_PASSWORD', 'letmein')``, not one word of a list of words."""
-    return bool(re.search(r"\([\"'][\w.-]{0,40}\Z", page.text[max(found.start() - 44, 0) : found.start()]))
+    return bool(
+        re.search(r"\([\"'][\w.-]{0,40}\Z", page.text[max(found.start() - 44, 0) : found.start()])
+    )
 
 
 def _is_secret_after_blank(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
@@ -203,19 +215,25 @@ def _is_secret_after_blank(page: Page, found: re.Match[str], name: _Name, value:
         return True
     if not said[0].isalnum():
         return False
-    return is_mixed(said, 16) or (is_random(said, 24) and not is_uuid(said) and "/" not in said and "." not in said)
+    return is_mixed(said, 16) or (
+        is_random(said, 24) and not is_uuid(said) and "/" not in said and "." not in said
+    )
 
 
 def _is_password(page: Page, found: re.Match[str], value: Value, said: str) -> bool:
     """Any word after ``password=``; after ``password:`` in a sentence, only what is no word."""
     joint = found["joint"]
     if _SPOKEN.match(joint):
-        return is_random(said, 6) or (len(said) >= 6 and any(c.isdigit() for c in said) and said[0].isalpha()) or (
-            value.quoted and len(said) >= 4
+        return (
+            is_random(said, 6)
+            or (len(said) >= 6 and any(c.isdigit() for c in said) and said[0].isalpha())
+            or (value.quoted and len(said) >= 4)
         )
     if found["word"] == "pass" and said.isdigit():
         return False
-    told = value.quoted or "value" in joint or not page.text[found.end() : found.end() + 1].isspace()
+    told = (
+        value.quoted or "value" in joint or not page.text[found.end() : found.end() + 1].isspace()
+    )
     if told:
         return not (said.isdigit() and len(said) < 4)
     if is_random(said, 6) and not is_name(said):

@@ -15,7 +15,9 @@ _EMAIL = re.compile(
     r"(?P<domain>(?:[^\W_](?:[\w-]{0,62})\.){1,8}(?P<top>[^\W\d_]{2,24}|xn--[a-z0-9-]{2,40}))(?![\w-])"
 )
 # `git@github.com:owner/name`, `root@db-1.example.com`: an account on a machine, not a mailbox.
-_MACHINE_ACCOUNTS = frozenset("root git hg svn ubuntu ec2-user centos core postgres vagrant oracle nobody".split())
+_MACHINE_ACCOUNTS = frozenset(
+    "root git hg svn ubuntu ec2-user centos core postgres vagrant oracle nobody".split()
+)
 _FILES_AND_UNITS = frozenset(
     "png jpg jpeg gif svg webp ico css js ts mjs map json md html service slice socket timer mount target scope local"
     " internal localdomain lan svc cluster".split()
@@ -24,8 +26,12 @@ _FILES_AND_UNITS = frozenset(
 _PHONE = re.compile(r"(?<![\w+(/.=-])(?:\+\d|\+?\(\+?\d|tel:\+?\d)[\d ().\-/\xa0]{6,22}\d(?![\w])")
 _US_SHAPE = re.compile(r"\(\d{3}\) ?\d{3}[-. ]\d{4}\Z")
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
-_CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}([ -]?)(?:\d{4}\1\d{4}\1\d{4}|\d{6}\1\d{4,5})(?![\w]|[.-]\d)")
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,4})?(?![A-Za-z0-9])"
+)
+_CARD = re.compile(
+    r"(?<![\w.-])[2-6]\d{3}([ -]?)(?:\d{4}\1\d{4}\1\d{4}|\d{6}\1\d{4,5})(?![\w]|[.-]\d)"
+)
 _CARD_BRANDS = re.compile(
     r"4\d{15}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}"
     r"|62\d{14}|35(?:2[89]|[3-8]\d)\d{12}"
@@ -36,7 +42,9 @@ _COUNTER_BEFORE = re.compile(
 )
 
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])"
+)
 
 
 def find(page: Page, *, ips: bool = False) -> list[Span]:
@@ -117,7 +125,9 @@ def _is_iban(said: str) -> bool:
 
 def _cards(page: Page) -> Iterator[Span]:
     for found in _CARD.finditer(page.text):
-        bare = found[1] == "" and _COUNTER_BEFORE.search(page.folded[max(found.start() - 16, 0) : found.start()])
+        bare = found[1] == "" and _COUNTER_BEFORE.search(
+            page.folded[max(found.start() - 16, 0) : found.start()]
+        )
         if not bare and _is_card(re.sub(r"[ -]", "", found[0])):
             yield Span(found.start(), found.end(), "CARD")
 

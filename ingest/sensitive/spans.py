@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]{1,30}:\d{1,9}>")
-HIDDEN = "\x00"  # stands where a placeholder is: no finder can match across it, and records hold no NUL
+HIDDEN = (
+    "\x00"  # stands where a placeholder is: no finder can match across it, and records hold no NUL
+)
 _UNHIDDEN = re.compile(rf"[^\s{HIDDEN}](?:[^{HIDDEN}]*[^\s{HIDDEN}])?")
 _COLOUR = re.compile(r"(?:\x1b|␛|\\x1b|\\033|\\u001b|\\e)\[[0-9;]{0,20}[A-Za-z]")
 
@@ -60,5 +62,6 @@ def _parts(span: Span, text: str) -> list[Span]:
     if HIDDEN not in said:
         return [span]
     return [
-        Span(span.start + m.start(), span.start + m.end(), span.kind) for m in _UNHIDDEN.finditer(said)
+        Span(span.start + m.start(), span.start + m.end(), span.kind)
+        for m in _UNHIDDEN.finditer(said)
     ]

@@ -51,7 +51,9 @@ _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@-]{1,60}(?:[\\/][\w.@-]{1
 _NUMBER = re.compile(r"[vV]?\d+(?:[.,:_/-]\d+)*(?:[a-zA-Z]{1,3}|%)?")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ ].*)?|\d{4}/\d\d/\d\d.*")
 _NAME = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.:/@+]+(?:[A-Za-z]+\d{0,3}|\d{1,4}))*")
-_CLUSTER_NAME = re.compile(r"(?=.{0,60}(?:\A|[-./])[a-z]{3,}(?:[-./]|\Z))[a-z0-9]{1,12}(?:[-./][a-z0-9]{1,12})+")
+_CLUSTER_NAME = re.compile(
+    r"(?=.{0,60}(?:\A|[-./])[a-z]{3,}(?:[-./]|\Z))[a-z0-9]{1,12}(?:[-./][a-z0-9]{1,12})+"
+)
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F]+")
 _SPEECH = re.compile(
@@ -134,7 +136,9 @@ def is_random(value: str, least: int) -> bool:
     if len(value) < least or len(set(value)) < 5 or is_name(value):
         return False
     letters = any(c.isalpha() for c in value)
-    return letters and (any(not c.isalpha() for c in value) or _restless(value)) and " " not in value
+    return (
+        letters and (any(not c.isalpha() for c in value) or _restless(value)) and " " not in value
+    )
 
 
 def is_mixed(value: str, least: int) -> bool:
@@ -166,7 +170,8 @@ def holds_a_pair(value: str) -> bool:
 def _has_key_material(value: str) -> bool:
     """A run of letters and digits that no word is: restless case, or digits strewn in, over 12 long."""
     return any(
-        _restless(run) or (sum(a.isdigit() != b.isdigit() for a, b in zip(run, run[1:], strict=False)) > 3)
+        _restless(run)
+        or (sum(a.isdigit() != b.isdigit() for a, b in zip(run, run[1:], strict=False)) > 3)
         for run in re.findall(r"[A-Za-z0-9+]{12,}", value)
     )
 

@@ -27,7 +27,10 @@ def ingest(
     ] = "auto",
     column: Annotated[
         list[str] | None,
-        typer.Option("--map", help="For CSV: FIELD=COLUMN or FIELD==CONSTANT, such as title=short_description."),
+        typer.Option(
+            "--map",
+            help="For CSV: FIELD=COLUMN or FIELD==CONSTANT, such as title=short_description.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

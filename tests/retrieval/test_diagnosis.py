@@ -260,7 +260,7 @@ def test_fixes_are_ranked_by_whether_they_held():
     assert [(f.text, f.field, f.held, f.did_not_hold, f.words) for f in diagnosis.actions] == [
         ("Raised the pool size to 80", "actions[2].text", 1, 0, "held once"),
         ("Told everybody to wait", "actions[1].text", 0, 0, "nobody recorded whether it held"),
-        ("Restarted the checkout pods", "actions[0].text", 0, 1, "did not hold once"),
+        ("Restarted the checkout pods", "actions[0].text", 0, 1, "failed once"),
     ]
     assert diagnosis.confidence_words == "seen once, this fix held once"
 
@@ -279,7 +279,7 @@ def test_nearly_the_same_fix_is_counted_once_with_all_that_became_of_it():
     [fix] = diagnose(*hits).actions
 
     assert (fix.text, fix.also) == ("Restart checkout pods", [name("B")])
-    assert (fix.held, fix.did_not_hold, fix.words) == (3, 1, "held 3 times, did not hold once")
+    assert (fix.held, fix.did_not_hold, fix.words) == (3, 1, "held 3 times, failed once")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_opposite_fixes_are_not_merged(one, other):
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        ("did_not_fix", "did not hold once"),
+        ("did_not_fix", "failed once"),
         ("stale", "nobody recorded whether it held, marked stale once"),
         ("wrong", "nobody recorded whether it held, its incident was marked wrong once"),
     ],
