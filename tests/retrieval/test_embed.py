@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.embed import MOST_TOKENS, TOKEN_DIM, Embedder, Embedding, fixed_projection
+from retrieval.embed import (
+    MOST_TOKENS,
+    QUERY_TOKENS,
+    TOKEN_DIM,
+    Embedder,
+    Embedding,
+    fixed_projection,
+)
 from retrieval.encoder import TorchEncoder, load_torch
 from retrieval.weights import find
-from tests.retrieval.conftest import MODELS, exported_here
+from tests.retrieval.models import MODELS, exported_here
 
 TEXTS = [
     "checkout answers 502 since the deploy",
@@ -143,10 +150,13 @@ def test_tokens_are_the_first_different_pieces_that_say_something(embedder: Embe
 
 def test_no_more_tokens_are_kept_than_asked_for(embedder: Embedder) -> None:
     fewer = Embedder.load(cache=MODELS, most_tokens=10)
-    text = " ".join(f"host{n}" for n in range(100))
+    text = " ".join(f"{n * 7919:x}" for n in range(100))
 
-    assert len(embedder.embed_query(text).tokens) == MOST_TOKENS
-    assert len(fewer.embed_query(text).tokens) == 10
+    [many], [few] = embedder.embed([text]), fewer.embed([text])
+
+    assert (len(many.tokens), len(few.tokens)) == (MOST_TOKENS, 10)
+    assert MOST_TOKENS < len(embedder.embed_query(text).tokens) <= QUERY_TOKENS
+    assert list(few.token_ids) == list(many.token_ids)
     assert fewer.model_id != embedder.model_id
 
 

@@ -17,7 +17,7 @@ from ingest.errors import Unavailable, Unreadable
 from retrieval.embed import Embedder
 from retrieval.export import ONNX, SIDECAR, TOKENIZER, exported
 from retrieval.weights import file_sha256, find
-from tests.retrieval.conftest import exported_here, folder_of
+from tests.retrieval.models import exported_here, folder_of
 
 
 def test_the_sidecar_says_what_was_measured(embedder: Embedder) -> None:
