@@ -150,6 +150,7 @@ class Vectors:
         self.dim = dim
         self.n = 0  # chunks
         self._matrix = np.zeros((1024, dim), np.float32)
+        self._sum = np.zeros(dim)
         self._row = np.zeros(1024, np.int64)
         self._less = np.zeros(1024, np.float32)
         self._tokens: dict[int, np.ndarray] = {}
@@ -164,6 +165,7 @@ class Vectors:
         self._matrix[self.n : end] = vectors
         self._row[self.n : end] = row
         self._less[self.n + 1 : end] = LATER_CHUNK
+        self._sum += vectors.sum(axis=0)
         self._tokens[row] = tokens
         self._chunks_of[row] = (self.n, end)
         self.n = end
@@ -171,6 +173,7 @@ class Vectors:
     def wipe(self, row: int) -> None:
         """Forget what this row meant."""
         start, end = self._chunks_of.pop(row, (0, 0))
+        self._sum -= self._matrix[start:end].sum(axis=0)
         self._matrix[start:end] = 0
         self._tokens.pop(row, None)
 
@@ -189,6 +192,10 @@ class Vectors:
     def tokens(self, row: int) -> np.ndarray | None:
         """The token vectors of a row, (tokens, d) int8; None where it is not embedded yet."""
         return self._tokens.get(row)
+
+    def background(self, query: np.ndarray) -> float:
+        """The mean cosine of all vectors to this one."""
+        return float(self._sum @ query) / max(self.n, 1)
 
     def cosines(self, query: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """The best chunk's cosine for every row of `mask`, (rows,) float32; NaN where unknown."""

@@ -48,6 +48,14 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """Each row's cosine, (rows,) float32, NaN where unknown; `background` is an average row's."""
+
+    cosines: np.ndarray
+    background: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Unembedded:
     row: int
     key: tuple[str, int]
@@ -162,23 +170,24 @@ class Index:
         """How many versions are found by their words only, so far."""
         return len(self._unshelved) + len(self._waiting) + self._in_hand
 
-    def cosines(self, query: np.ndarray, mask: np.ndarray, *, filtered: bool) -> np.ndarray:
-        """The cosine of every row of `mask`, (rows,) float32; NaN where it is not known.
+    def near(self, query: np.ndarray, mask: np.ndarray, *, whole: bool) -> Near:
+        """How near every row of `mask` is to the question.
 
-        Exact, except for an unfiltered question over more than `exact_below` vectors: then the
-        graph's nearest, and NaN for the rest.
+        Exact, except for a question to the whole store of more than `exact_below` vectors: then
+        the graph's nearest, and NaN for the rest.
         """
         assert self.vectors is not None
         mirror = self.mirror
         small = self.vectors.n <= self.exact_below
-        if filtered or small or mirror is None or mirror.state != SOUND:
-            return self.vectors.cosines(query, mask)
-        try:
-            return mirror.nearest(query, mask)
-        except Unsound as why:
-            log.warning("index.unsound why=%r", str(why))
-            mirror.state = f"unsound: {why}"
-            return self.vectors.cosines(query, mask)
+        if whole and not small and mirror and mirror.state == SOUND:
+            try:
+                return Near(mirror.nearest(query, mask), self.vectors.background(query))
+            except Unsound as why:
+                log.warning("index.unsound why=%r", str(why))
+                mirror.state = f"unsound: {why}"
+        cosines = self.vectors.cosines(query, mask)
+        known = cosines[~np.isnan(cosines)]
+        return Near(cosines, float(known.mean()) if len(known) else 0.0)
 
     def close(self) -> None:
         """Let another process own Chroma's copy."""

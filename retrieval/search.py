@@ -12,21 +12,16 @@ import numpy as np
 
 from ingest.store import Stored
 from retrieval.columns import Facets
-from retrieval.copies import same_event
+from retrieval.copies import fold
 from retrieval.embed import Embedding
-from retrieval.index import Index
+from retrieval.index import Index, Near
 from retrieval.lexical import Reading
-from retrieval.rank import HEAD, late, rank
+from retrieval.rank import HEAD, is_known, late, rank
 from retrieval.signs import codes
 from retrieval.standing import Judged, question_words, standing
 from retrieval.words import passage
 
 MOST_RANKED = 300  # enough for a hundred hits with their near-copies
-
-# A question is known when its best hit holds this share of its words, weighted by rarity, or
-# means nearly the same.
-KNOWN_COVERAGE = 0.35
-KNOWN_SIMILARITY = 0.55
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +81,14 @@ def search(question: Question, index: Index, *, query_id: str) -> Answer:
     chosen = _chosen(index.facets, question, len(seen))
     allowed = seen if chosen is None else seen & chosen
     reading = index.lexical.ask(question.text, seen)
-    meaning = _meaning(question, index, allowed, filtered=chosen is not None)
+    whole = chosen is None and question.as_of is None
+    meaning = _meaning(question, index, allowed, whole=whole)
     ranking = _ranked(question, reading, meaning, seen, allowed, index)
     ranking = _judged(ranking, question, index)
     groups = _folded(ranking, index)[: question.limit]
     hits = _hits(groups, question, index, reading, meaning)
     return Answer(
-        status="known" if is_known(hits) else "novel",
+        status=_status(hits, meaning),
         hits=hits,
         query_id=query_id,
         took_ms=(time.perf_counter() - began) * 1000,
@@ -102,10 +98,10 @@ def search(question: Question, index: Index, *, query_id: str) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What the question means, and how near every allowed row is to that; NaN where unknown."""
+    """What the question means, and how near every allowed row is to that."""
 
     asked: Embedding
-    cosines: np.ndarray
+    near: Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +110,11 @@ class _Ranked:
     score: float
 
 
-def is_known(hits: Sequence[Hit]) -> bool:
-    """A first, honest rule: whether one of the best hits is close enough for a precedent."""
-    return any(
-        hit.coverage >= KNOWN_COVERAGE or (hit.similarity or 0.0) >= KNOWN_SIMILARITY
-        for hit in hits[:3]
-    )
+def _status(hits: Sequence[Hit], meaning: _Meaning | None) -> Literal["known", "novel"]:
+    """Known when one of the first three hits is near enough to be a precedent."""
+    background = meaning.near.background if meaning else None
+    near = any(is_known(hit.coverage, hit.similarity, background) for hit in hits[:3])
+    return "known" if near else "novel"
 
 
 def _chosen(facets: Facets, question: Question, n: int) -> np.ndarray | None:
@@ -133,12 +128,12 @@ def _chosen(facets: Facets, question: Question, n: int) -> np.ndarray | None:
 
 
 def _meaning(
-    question: Question, index: Index, allowed: np.ndarray, *, filtered: bool
+    question: Question, index: Index, allowed: np.ndarray, *, whole: bool
 ) -> _Meaning | None:
     if index.embedder is None or index.vectors is None or not index.vectors.n:
         return None
     asked = index.embedder.embed_query(question.text)
-    return _Meaning(asked, index.cosines(asked.vectors[0], allowed, filtered=filtered))
+    return _Meaning(asked, index.near(asked.vectors[0], allowed, whole=whole))
 
 
 def _degraded(index: Index) -> str | None:
@@ -162,7 +157,7 @@ def _ranked(
         return []
     ranking = rank(
         reading.scores,
-        meaning.cosines if meaning else None,
+        meaning.near.cosines if meaning else None,
         allowed,
         compare=partial(_late, meaning, seen, index) if meaning else None,
         services=index.facets.services,
@@ -181,20 +176,9 @@ def _late(meaning: _Meaning, seen: np.ndarray, index: Index, rows: np.ndarray) -
 
 def _folded(ranking: Sequence[_Ranked], index: Index) -> list[tuple[_Ranked, list[int]]]:
     """The ranking with near-copies behind the first of them."""
-    groups: list[tuple[_Ranked, list[int]]] = []
-    for place in ranking:
-        for first, copies in groups:
-            if _same_event(first.row, place.row, index):
-                copies.append(place.row)
-                break
-        else:
-            groups.append((place, []))
-    return groups
-
-
-def _same_event(one: int, other: int, index: Index) -> bool:
-    started = index.facets.started
-    return same_event(index.sketches[one], index.sketches[other], started(one), started(other))
+    place_of = {place.row: place for place in ranking}
+    groups = fold([place.row for place in ranking], index.sketches, index.facets.started)
+    return [(place_of[first], copies) for first, *copies in groups]
 
 
 def _judged(ranking: Sequence[_Ranked], question: Question, index: Index) -> list[_Ranked]:
@@ -224,7 +208,7 @@ def _hits(
         stored = kept.get(keys[place.row])
         if stored is None:
             continue  # forgotten between the ranking and now
-        cosine = float(meaning.cosines[place.row]) if meaning else np.nan
+        cosine = float(meaning.near.cosines[place.row]) if meaning else np.nan
         terms = reading.shared(place.row)
         shared_codes = _shared(asked_codes, codes(passage(stored.incident)))
         services = _shared_services(question, stored)

@@ -142,6 +142,14 @@ def test_hits_carry_the_contract_and_say_why(client):
     assert {"query_id", "status", "hits", "took_ms"} <= answer.keys()
 
 
+def test_the_same_event_told_twice_is_one_hit_with_a_copy(client):
+    put(client, incident("a"), incident("b", started_at="2026-03-01T10:20:00Z"))
+
+    [hit] = client.post("/v1/search", json={"text": "too many clients"}).json()["hits"]
+
+    assert {hit["source_id"], *(c["source_id"] for c in hit["copies"])} == {"a", "b"}
+
+
 def test_as_of_hides_later_incidents_and_later_edits(client):
     put(client, incident("old", root_cause=None))
     put(
@@ -164,7 +172,7 @@ def test_filters_leave_only_what_they_name(client):
     put(
         client,
         incident("a", services=["orders-db"], severity="high"),
-        incident("b", services=["Cart"], severity="low"),
+        incident("b", services=["Cart"], severity="low", started_at="2026-02-01T00:00:00Z"),
         incident("c", services=[], started_at="2026-04-01T00:00:00Z", resolved_at=None),
     )
 
@@ -187,7 +195,8 @@ def test_an_empty_store_answers_novel_without_hits(client):
 
 
 def test_a_verdict_changes_the_next_ranking_and_its_withdrawal_changes_it_back(client):
-    put(client, incident("a"), incident("b", title="orders-db refuses all connections again"))
+    again = "orders-db refuses all connections again"
+    put(client, incident("a"), incident("b", title=again, started_at="2026-02-01T00:00:00Z"))
     asked = {"text": "orders-db refuses connections: too many clients"}
     before = client.post("/v1/search", json=asked).json()
     first = before["hits"][0]
