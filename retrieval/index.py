@@ -96,11 +96,12 @@ class Index:
     def use(self, embedder: Embedder, generations: Generations | None = None) -> None:
         """Compare by meaning from now on; what is already followed waits to be embedded."""
         with self._writing:
+            again = self.embedder is not None
+            vectors = Vectors(embedder.dim)
+            self.mirror = Mirror(generations, self.facets, vectors) if generations else None
+            self.vectors, self.pieces = vectors, Pieces()
             self.embedder, self.awaits_meaning = embedder, True
-            self.vectors = Vectors(embedder.dim)
-            self.pieces = Pieces()
-            self.mirror = Mirror(generations, self.facets, self.vectors) if generations else None
-        if self._cursor:
+        if again:
             self._refollow()
 
     def follow(self) -> int:

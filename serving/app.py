@@ -39,7 +39,13 @@ def create_app(service: Service) -> FastAPI:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
 
-    app = FastAPI(title="Scarwise", version=version("scarwise"), lifespan=lifespan, docs_url=None)
+    app = FastAPI(
+        title="Scarwise",
+        version=version("scarwise"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.service = service
     app.state.metrics = Metrics()
     problem.install(app)

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
@@ -105,6 +106,16 @@ def install(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path}: {error.detail}; see /openapi.json"
         return problem(request, error.status_code, name, str(error.detail), detail)
 
+    async def misnamed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        faults = [
+            {"field": ".".join(str(part) for part in fault["loc"][1:]), "why": fault["msg"]}
+            for fault in error.errors()
+        ]
+        detail = "; ".join(f"{fault['field']}: {fault['why']}" for fault in faults)
+        title = "Cannot be taken as it is"
+        return problem(request, 422, "refused", title, detail, faults=faults)
+
     async def bug(request: Request, error: Exception) -> JSONResponse:
         log.error("http.bug request_id=%s", request_id(request), exc_info=error)
         detail = f"a fault of ours; the log has it under request id {request_id(request)}"
@@ -113,4 +124,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.Refused, ours)
     app.add_exception_handler(errors.Unavailable, ours)
     app.add_exception_handler(HTTPException, theirs)
+    app.add_exception_handler(RequestValidationError, misnamed)
     app.add_exception_handler(Exception, bug)

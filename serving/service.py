@@ -56,7 +56,7 @@ class Service:
         self.started_at = datetime.now(UTC)
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         # Two flushes at once would keep one question twice.
         self._keeping = threading.Lock()
 
@@ -107,17 +107,21 @@ class Service:
     def start(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Keep the index in step with the store from a thread of its own."""
         self.index.awaits_meaning = True
-        self._thread = threading.Thread(
-            target=self._keep_in_step, args=(progress,), name="index", daemon=True
+        # Loading a model takes seconds, exporting one more: what is stored meanwhile is followed.
+        loading = threading.Thread(
+            target=self._warm_up, args=(progress,), name="embedder", daemon=True
         )
-        self._thread.start()
+        following = threading.Thread(target=self._keep_in_step, name="index", daemon=True)
+        self._threads = [loading, following]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop keeping in step, keep the questions asked, release the store."""
         self._stopping.set()
         self._wake.set()
-        if self._thread:
-            self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         self.keep_questions()
         self.index.close()
         self.store.close()
@@ -189,10 +193,13 @@ class Service:
         )
         self._wake.set()
 
-    def _keep_in_step(self, progress: Callable[[Progress], None] | None) -> None:
+    def _warm_up(self, progress: Callable[[Progress], None] | None) -> None:
         self.warm(copy=True, progress=progress)
+        self._wake.set()
         if progress:
-            progress(Progress("ready"))
+            progress(Progress("ready" if self.without_meaning is None else "ready, by words only"))
+
+    def _keep_in_step(self) -> None:
         while not self._stopping.is_set():
             try:
                 busy = self._step()

@@ -337,6 +337,12 @@ def test_what_is_not_built_yet_says_so(client, method, path):
     assert (response.status_code, problem(response)["title"]) == (501, "Not part of this version")
 
 
+def test_a_parameter_of_the_wrong_kind_is_a_problem_that_names_it(client):
+    response = client.get("/v1/incidents?limit=many")
+
+    assert (response.status_code, problem(response)["faults"][0]["field"]) == (422, "limit")
+
+
 def test_paths_and_methods_that_are_not_there_are_problems_too(client):
     assert problem(client.get("/v1/nothing"))["status"] == 404
     assert problem(client.put("/v1/search"))["status"] == 405
