@@ -1,14 +1,11 @@
 """How words, meaning and late interaction are put together, compared on task folders, offline.
 
-    python -m benchmarks.fusion FOLDER... [--novelty]
+    python -m benchmarks.fusion FOLDER...
 
 A folder holds `corpus.jsonl`, `queries.jsonl` and `qrels.tsv`, as those of `../shared`. Scores are
 nDCG@10 (gain 2^grade - 1); each gain is against the best of BM25 (bm25s), MiniLM and their
 reciprocal rank fusion over the same texts, with a 95 % interval from a paired bootstrap. Embedding
 four thousand documents takes minutes; the vectors are kept in `benchmarks/.cache`.
-
-`--novelty` asks what share of questions is called novel: with their answers in the store, with
-those taken out, and questions of the other folders, which the store can know nothing of.
 """
 
 import os
@@ -50,6 +47,7 @@ class Task:
     """One folder, read: what is known, what is asked, and what would answer it."""
 
     name: str
+    ids: frozenset[str]
     texts: list[str]  # as they came, for the baselines
     incidents: list[Incident]
     asked: list[dict[str, Any]]
@@ -75,15 +73,11 @@ def main() -> int:
     """0 when the served ranking is above the best baseline on every folder, or within chance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--novelty", action="store_true")
     options = parser.parse_args()
 
     embedder = Embedder.load(cache=CACHE / "models")
     tasks = [read(folder) for folder in options.folders]
     stores = [Store(task, embedder) for task in tasks]
-    if options.novelty:
-        report_novelty(stores)
-        return 0
     asked = [[store.ask(n) for n in range(len(store.task.asked))] for store in stores]
     return report_rankings(tasks, asked)
 
@@ -92,8 +86,8 @@ def read(folder: Path) -> Task:
     docs = _records(folder / "corpus.jsonl")
     grades: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
-        query, doc, grade = line.split("\t")
-        grades[query][doc] = int(grade)
+        asker, document, grade = line.split("\t")
+        grades[asker][document] = int(grade)
     asked = [q for q in _records(folder / "queries.jsonl") if grades[q["id"]]]
     ids = [doc["id"] for doc in docs]
     times = np.array([doc.get("started_at") or "" for doc in docs])
@@ -106,6 +100,7 @@ def read(folder: Path) -> Task:
     ideal = [sum((2.0**g - 1) / np.log2(r + 2) for r, g in enumerate(row)) for row in best]
     return Task(
         name=folder.name,
+        ids=frozenset(ids),
         texts=[doc["text"] for doc in docs],
         incidents=[_incident(doc) for doc in docs],
         asked=asked,
@@ -148,8 +143,11 @@ class Store:
         self.pieces.add(range(len(made)), [m.token_ids for m in made])
         self.chunks = np.concatenate([m.vectors for m in made])
         self.owner = np.repeat(np.arange(len(made)), [len(m.vectors) for m in made])
-        plain = embedded([text[:1600] for text in task.texts], embedder)
-        self.plain = np.stack([m.vectors[0] for m in plain])
+        self.plain = np.stack([m.vectors[0] for m in made])
+        # Where the passage names services, the text alone means something else.
+        named = [n for n, services in enumerate(self.services) if services]
+        for n, again in zip(named, embedded([task.texts[n] for n in named], embedder), strict=True):
+            self.plain[n] = again.vectors[0]
         self.bm25, self.stemmed = _bm25(task.texts)
         self.embedder = embedder
 
@@ -171,7 +169,7 @@ class Store:
         parts = (reading.scores, cosines, rank.fuse(reading.scores, cosines, allowed))
         barred = [np.where(allowed, part, -np.inf).astype(np.float32) for part in parts]
         rows = np.unique(np.concatenate([rank.head(part, 100) for part in barred]))
-        weights = self.pieces.weights(meant.token_ids, seen)
+        weights = self.pieces.weights(meant.token_ids[: len(meant.tokens)], seen)
         late[rows] = rank.late(meant.tokens, weights, [self.tokens[row] for row in rows])
         bm25, minilm = self.bm25.get_scores(self.stemmed(text)), self.plain @ meant.vectors[0]
         both = reciprocal(np.asarray(bm25), allowed) + reciprocal(minilm, allowed)
@@ -226,22 +224,19 @@ def weighed(words: float, meaning: float, late: float = 1.0) -> Scorer:
 
     def score(asked: Asked) -> Floats:
         most = asked.reading.scores.max(initial=1e-9, where=asked.allowed)
-        total = words * asked.reading.scores / most + meaning * asked.cosines
-        return _reranked(total, asked, late)
+        total: Floats = words * asked.reading.scores / most + meaning * asked.cosines
+        return total + np.float32(late) * asked.late if late else total
 
     return score
-
-
-def _reranked(total: Floats, asked: Asked, late: float) -> Floats:
-    return total + late * asked.late if late else total
 
 
 def standardised(asked: Asked) -> Floats:
     """Every part shifted and scaled to mean 0 and deviation 1 over what was compared by tokens."""
     known = ~np.isnan(asked.late) & asked.allowed
     parts = (asked.reading.scores, asked.cosines, asked.late)
-    scaled = [(p - p[known].mean()) / (p[known].std() + 1e-9) for p in parts]
-    return np.sum([0.8 * scaled[0], 0.5 * scaled[1], scaled[2]], axis=0)
+    words, meaning, late = [(p - p[known].mean()) / (p[known].std() + 1e-9) for p in parts]
+    total: Floats = 0.8 * words + 0.5 * meaning + late
+    return total
 
 
 def three_ranks(asked: Asked) -> Floats:
@@ -311,7 +306,7 @@ def interval(values: Floats) -> tuple[float, float, float]:
 
 def report_rankings(tasks: Sequence[Task], asked: Sequence[Sequence[Asked]]) -> int:
     base = [
-        {k: ndcg(t, a, lambda one, k=k: one.baselines[k]) for k in ("bm25", "minilm", "rrf")}
+        {name: ndcg(t, a, _baseline(name)) for name in ("bm25", "minilm", "rrf")}
         for t, a in zip(tasks, asked, strict=True)
     ]
     best = [max(b.values(), key=lambda scores: scores.mean()) for b in base]
@@ -340,6 +335,10 @@ def report_rankings(tasks: Sequence[Task], asked: Sequence[Sequence[Asked]]) -> 
     return int(falls_short)
 
 
+def _baseline(name: str) -> Scorer:
+    return lambda asked: asked.baselines[name]
+
+
 def left_out(
     tasks: Sequence[Task], asked: Sequence[Sequence[Asked]], best: Sequence[Floats]
 ) -> list[str]:
@@ -364,57 +363,6 @@ def left_out(
 
 def _mean(scores: Sequence[Floats]) -> str:
     return f"{np.mean([s.mean() for s in scores]):.3f}"
-
-
-def report_novelty(stores: Sequence[Store]) -> None:
-    """The share of questions called novel, at the store's own size and at sixty incidents."""
-    rng = np.random.default_rng(3)
-    table = []
-    for store, size in itertools.product(stores, (None, 60)):
-        strangers = [q for s in stores if s is not store for q in s.task.asked[:25]]
-        asked = rng.permutation(len(store.task.asked))[:80]
-        known, removed = [], []
-        for n in asked:
-            answers = store.task.gains[n] > 0
-            rest = _some(store.task.allowed[n] & ~answers, size, rng)
-            if (store.task.allowed[n] & answers).any() and rest.sum() >= 30:
-                text = store.task.asked[n]["text"]
-                found = rest | _some(store.task.allowed[n] & answers, 1 if size else None, rng)
-                known.append(_called_novel(store, text, found))
-                removed.append(_called_novel(store, text, rest))
-        everything = np.ones(len(store.services), np.bool_)
-        other = [_called_novel(store, q["text"], _some(everything, size, rng)) for q in strangers]
-        row = [
-            store.task.name,
-            size or len(store.services),
-            np.mean(known),
-            np.mean(removed),
-            np.mean(other),
-        ]
-        table.append([f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row])
-    print(
-        results.table(["called novel", "incidents", "answered", "answer removed", "foreign"], table)
-    )
-
-
-def _some(
-    mask: npt.NDArray[np.bool_], most: int | None, rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    if most is None:
-        return mask
-    chosen = np.zeros_like(mask)
-    chosen[rng.permutation(np.flatnonzero(mask))[:most]] = True
-    return chosen
-
-
-def _called_novel(store: Store, text: str, seen: npt.NDArray[np.bool_]) -> bool:
-    asked = store.asked(text, seen, seen)
-    background = float(asked.cosines[seen].mean())
-    best = served(asked).rows[:3]
-    return not any(
-        rank.is_known(float(asked.reading.coverage[row]), float(asked.cosines[row]), background)
-        for row in best
-    )
 
 
 if __name__ == "__main__":

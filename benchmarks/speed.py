@@ -11,7 +11,6 @@ import argparse
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -29,7 +28,7 @@ import numpy as np
 from benchmarks import corpus, results
 from retrieval.embed import Embedder
 from retrieval.words import passage
-from serving.service import Service
+from serving.service import Progress, Service
 from serving.settings import load
 
 CACHE = Path(__file__).parent / ".cache"
@@ -37,21 +36,25 @@ SCARWISE = Path(sys.executable).parent / "scarwise"
 
 
 def filled(count: int) -> Path:
-    """A data folder that holds `count` embedded incidents; made once."""
+    """A data folder that holds `count` embedded incidents; made once, resumed if cut off."""
     home = CACHE / f"home-{count}-{corpus.origin().replace(' ', '-')}"
     if (home / "complete").exists():
         return home
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     service = Service.open(load(_environment(home)))
     batch = corpus.incidents(count)
     for at in range(0, count, 200):
         service.store.put(batch[at : at + 200], actor="benchmark")
     service.warm()
-    service.embed_all(lambda p: print(f"\r{p.step} {p.done}/{p.total} ", end="", file=sys.stderr))
+    service.embed_all(_shown)
     service.close()
     (home / "complete").touch()
     return home
+
+
+def _shown(progress: Progress) -> None:
+    if progress.done % 1024 == 0:
+        print(f"{progress.step} {progress.done} of {progress.total}", file=sys.stderr, flush=True)
 
 
 def _environment(home: Path) -> dict[str, str]:
