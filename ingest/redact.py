@@ -51,14 +51,14 @@ def redact(incident: Incident, *, ips: bool = False) -> Redacted:
 
 
 def redact_text(text: str, *, ips: bool = False) -> tuple[str, dict[str, int]]:
-    """A text that may be kept, a query or a note, and how many things of each kind were taken out."""
+    """A text that may be kept, and how many things of each kind were taken out of it."""
     redactor = Redactor(ips=ips, reserved=text)
     text = redactor.without_known(redactor.text(text))
     return text, dict(sorted(redactor.counts.items()))
 
 
 def identity(name: str, *, ips: bool = False) -> str:
-    """A `source` or `source_id` as it is kept: itself, or a digest where it holds what must not be kept.
+    """A `source` or `source_id` as it is kept: itself, or a digest where it holds a secret.
 
     It depends on nothing but the name, so that the same record is found again.
     """
@@ -91,7 +91,7 @@ class Redactor:
         return text
 
     def without_known(self, text: str) -> str:
-        """A redacted text without the secrets that were told elsewhere: `the old one, Tr0ub4dor, works`."""
+        """A redacted text without the secrets told elsewhere: `the old one, Tr0ub4dor, works`."""
         before = text
         for value, placeholder in self._followed.items():
             if value in text:
@@ -158,7 +158,7 @@ def _same(kind: str, value: str) -> str:
 
 
 def _found(text: str, *, ips: bool = False, people: re.Pattern[str] | None = None) -> list[Span]:
-    """What the first family of finders that finds anything finds; the rest read the text without it.
+    """What the first family of finders that finds anything finds; the rest read on without it.
 
     So a key in ``password=ghp_…`` is a GITHUB_TOKEN, and ``user:pw@example.com`` in a URL is not an
     e-mail address.
@@ -237,9 +237,8 @@ def _fitted(record: dict[str, Any], redactor: Redactor) -> Incident:
         try:
             return Incident.model_validate(record)
         except ValidationError as refused:
-            too_long = [
-                e for e in refused.errors(include_input=False) if e["type"] == "string_too_long"
-            ]
+            errors = refused.errors(include_input=False)
+            too_long = [e for e in errors if e["type"] in ("string_too_long", "too_long")]
             if not too_long:
                 raise
             for error in too_long:

@@ -1,1 +1,1 @@
-"""What must not be kept: finders of secrets and of personal data, one file per way of knowing them."""
+"""What must not be kept: secrets and personal data, one file per way of knowing them."""

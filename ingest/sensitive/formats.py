@@ -154,10 +154,7 @@ CONFLUENT_KEY       cflt  [A-Za-z0-9+/]{56,}
 ELASTIC_KEY         essu_  [A-Za-z0-9+/=_-]{40,}
 OPENSHIFT_TOKEN     sha256~  [\w-]{43}
 CLICKHOUSE_KEY      4b1d  [^\W_]{38}\b
-AUTHRESS_KEY        sc_  [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,}
-AUTHRESS_KEY        ext_  [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,}
-AUTHRESS_KEY        scauth_  [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,}
-AUTHRESS_KEY        authress_  [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,}
+AUTHRESS_KEY        sc_ ext_ scauth_ authress_  [a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[\w+/=.-]{40,}
 SETTLEMINT_TOKEN    sm_aat_ sm_pat_ sm_sat_  [^\W_]{16}\b
 SCALINGO_TOKEN      tk-us-  [\w-]{48}
 ADOBE_SECRET        p8e-  [\w-]{32}\b
@@ -210,37 +207,39 @@ def table() -> list[Format]:
 
 
 @cache
-def _by_sign() -> dict[str, list[Format]]:
-    """Most prefixes hold an underscore or a dollar sign, and most texts hold none."""
-    odd = {"_", "$"}
-    return {
-        "_": [f for f in table() if "_" in f.prefix],
-        "$": [f for f in table() if "$" in f.prefix and "_" not in f.prefix],
-        "": [f for f in table() if not odd & set(f.prefix)],
-    }
+def _by_sign() -> list[tuple[str, list[tuple[str, Format]]]]:
+    """Most prefixes hold one of these signs, and most texts hold few of them."""
+    groups: dict[str, list[tuple[str, Format]]] = {"_": [], "$": [], "-": [], ".": [], "": []}
+    for form in table():
+        sign = next(s for s in groups if s in form.prefix)
+        groups[sign].append((form.prefix, form))
+    return list(groups.items())
+
+
+_SHORTEST = 14  # characters: no token of the table is shorter
 
 
 @cache
-def _tail(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern.replace("UUID", _UUID), re.ASCII)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern.replace("UUID", _UUID).replace("START", r"(?<![^\W_])"), re.ASCII)
 
 
 # Known by something in their middle or end: what must be there, and the whole or its first group.
 _ODD_SHAPES = r"""
-TELEGRAM_TOKEN   :AA        (?<!\d)\d{8,10}:AA[\w-]{32,}
-TERRAFORM_TOKEN  .atlasv1.  (?<![^\W_])[^\W_]{14}\.atlasv1\.[\w=-]{50,}
-AZURE_SECRET     Q~         (?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}
-AZURE_KEY        +ASt       (?<![\w+/])[A-Za-z0-9+/]{76}\+ASt[^\W_]{6}==
-AZURE_KEY        JQQJ99     (?<![^\W_])[^\W_]{52}JQQJ99[^\W_]{20,30}
-NEWRELIC_KEY     NRAL       (?<![^\W_])(?:[a-z]{2}\d\d[a-z]|[0-9a-f]{4})[0-9a-f]{28,32}NRAL
-MAILGUN_KEY      -          (?<![\w-])[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}(?![\w-])
-MAILCHIMP_KEY    -us        (?<![^\W_])[0-9a-f]{32}-us\d{1,2}\b
-MAXMIND_KEY      _mmk       \b[^\W_]{6}_[^\W_]{29}_mmk
-FACEBOOK_TOKEN   |          (?<![\w.])\d{15,16}\|[\w-]{27}(?![\w-])
-FACEBOOK_TOKEN   %7C        (?<![\w.])\d{15,16}%7C[\w-]{27}(?![\w-])
-OKTA_TOKEN       kta        (?<![\w-])00[\w-]{40}(?![\w-])
-DISCORD_TOKEN    iscord     (?<![\w-])[MNO][\w-]{22,28}\.[\w-]{6}\.[\w-]{27,}
-KUBEADM_TOKEN    kubeadm    (?<![\w.-])[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.-])
+TELEGRAM_TOKEN   :AA        START\d{8,10}:AA[\w-]{32,}
+TERRAFORM_TOKEN  .atlasv1.  START[^\W_]{14}\.atlasv1\.[\w=-]{50,}
+AZURE_SECRET     Q~         START[\w~.-]{3}\dQ~[\w~.-]{31,34}
+AZURE_KEY        +ASt       START[A-Za-z0-9+/]{76}\+ASt[^\W_]{6}==
+AZURE_KEY        JQQJ99     START[^\W_]{52}JQQJ99[^\W_]{20,30}
+NEWRELIC_KEY     NRAL       START(?:[a-z]{2}\d\d[a-z]|[0-9a-f]{4})[0-9a-f]{28,32}NRAL
+MAILGUN_KEY      -          (?<!-)START[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}(?![\w-])
+MAILCHIMP_KEY    -us        START[0-9a-f]{32}-us\d{1,2}\b
+MAXMIND_KEY      _mmk       START[^\W_]{6}_[^\W_]{29}_mmk
+FACEBOOK_TOKEN   |          START\d{15,16}\|[\w-]{27}(?![\w-])
+FACEBOOK_TOKEN   %7C        START\d{15,16}%7C[\w-]{27}(?![\w-])
+OKTA_TOKEN       kta        START00[\w-]{40}(?![\w-])
+DISCORD_TOKEN    iscord     START[MNO][\w-]{22,28}\.[\w-]{6}\.[\w-]{27,}
+KUBEADM_TOKEN    kubeadm    START[a-z0-9]{6}\.[a-z0-9]{16}(?![\w.-])
 AWS_SECRET       AKIA       (?<=AKIA[A-Z0-9]{16})[\s"',;:|/]{1,5}([A-Za-z0-9+/]{40})(?![\w+/])
 """
 
@@ -250,13 +249,11 @@ def _odd_shapes() -> list[list[str]]:
     return [line.split(maxsplit=2) for line in _ODD_SHAPES.splitlines() if line]
 
 
-_NEWLINE = r"(?:\\{1,4}[rn]|\s)"
 _BODY = re.compile(
-    rf"(?:{_NEWLINE}*+(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n\\]{{0,200}})*"
-    rf"(?:(?:{_NEWLINE}|[>|#*\"',])*+[A-Za-z0-9+/=]{{16,}})*+"
-    rf"(?:{_NEWLINE}*+[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=\s*(?:\Z|[\"'\\…]|\.\.)))?"
+    r"(?:\s*+(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n]{0,200})*"
+    r"(?:[\s>|#*\"',]*+[A-Za-z0-9+/=]{16,})*+"
+    r"(?:\s*+(?=[a-z]*[A-Z0-9+/])[A-Za-z0-9+/]{1,15}={0,2}(?=\s*(?:\Z|[\"'\\…]|\.\.)))?"
 )
-_HEX_DIGITS = "0123456789abcdefABCDEF"
 _KEY_OPENS = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)? ?-{0,5}")
 _KEY_CLOSES = re.compile(r"-{4,5} ?END [A-Z0-9 ]{0,60}-{0,5}")
 _KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{12}")
@@ -274,49 +271,54 @@ _PUTTY = re.compile(
 
 def find(page: Page) -> list[Span]:
     """Every secret that its own shape gives away."""
-    text = page.text
-    spans: list[Span] = []
-    for sign, forms in _by_sign().items():
-        if sign in text:
-            for form in forms:
-                if form.prefix in text:
-                    spans.extend(_issued(text, form))
+    long_words = "\n".join(word for word in page.raw.split() if len(word) >= _SHORTEST)
+    if not long_words:
+        return []
+    return [
+        *_issued_tokens(page, long_words),
+        *_odd_tokens(page.text, long_words),
+        *_private_keys(page.text),
+    ]
+
+
+def _issued_tokens(page: Page, long_words: str) -> Iterator[Span]:
+    for sign, forms in _by_sign():
+        if sign in long_words:
+            for prefix, form in forms:
+                if prefix in long_words:
+                    yield from _issued(page, form)
+
+
+def _odd_tokens(text: str, long_words: str) -> Iterator[Span]:
     for kind, sign, pattern in _odd_shapes():
-        if sign in text:
-            found = _tail(pattern).finditer(text)
-            spans.extend(Span(*m.span(m.lastindex or 0), kind) for m in found)
-    spans.extend(_private_keys(text))
-    return spans
+        if sign in (text if sign.isalpha() else long_words):  # a vendor's name may stand apart
+            for found in _compiled(pattern).finditer(text):
+                yield Span(*found.span(found.lastindex or 0), kind)
 
 
-def _issued(text: str, form: Format) -> Iterator[Span]:
-    tail = _tail(form.tail)
+def _issued(page: Page, form: Format) -> Iterator[Span]:
+    text, tail = page.raw, _compiled(form.tail)
     at = text.find(form.prefix)
     while at >= 0:
         behind = at + len(form.prefix)
-        begins = form.is_address or _begins_a_word(text, at)
-        found = tail.match(text, behind) if begins else None
-        if found and (not form.is_mixed or _is_mixed(found[0])):
+        begins = form.is_address or _begins_a_word(page.text, at)
+        likely = begins and (not form.is_mixed or _is_mixed(tail.match(text, behind, behind + 100)))
+        found = tail.match(text, behind) if likely else None
+        if found:
             yield Span(behind if form.is_address else at, found.end(), form.kind)
             behind = found.end()
         at = text.find(form.prefix, behind)
 
 
-def _is_mixed(tail: str) -> bool:
-    tail = tail[:60]
-    return tail.lower() != tail != tail.upper() and any(c.isdigit() for c in tail)
+def _is_mixed(tail: re.Match[str] | None) -> bool:
+    """Matched, with a digit and both cases in its first hundred characters."""
+    said = tail[0] if tail else ""
+    return said.lower() != said != said.upper() and any(c.isdigit() for c in said)
 
 
 def _begins_a_word(text: str, at: int) -> bool:
-    """Nothing before it, or a separator, be it written ``\\n``, ``%3D`` or ``\\u003d``."""
     before = text[at - 1] if at else " "
-    if not before.isalnum() or not before.isascii():
-        return True
-    if before in "nrt" and text[at - 2 : at - 1] == "\\":
-        return True
-    return before in _HEX_DIGITS and (
-        text[at - 3 : at - 2] == "%" or text[at - 6 : at - 4] == "\\u"
-    )
+    return not (before.isalnum() and before.isascii())
 
 
 def _private_keys(text: str) -> Iterator[Span]:

@@ -12,6 +12,7 @@ from ingest.sensitive.spans import Page, Span
 from ingest.sensitive.values import (
     Value,
     followed,
+    has_digit,
     holds_a_pair,
     is_mixed,
     is_name,
@@ -24,21 +25,27 @@ from ingest.sensitive.values import (
 
 _PASSWORD_WORDS = (
     r"pa?ss?wo?r?d|passwort|passphrase|passcode|pass|pwd|pw|psk"
-    r"|contraseña|mot de passe|senha|пароль|密码|密碼|パスワード"
+    r"|kennwort|contraseña|mot de passe|senha|пароль|密码|密碼|パスワード"
 )
 _OTHER_WORDS = r"secret|token|credentials?|key|authorization|auth|session|sid|otp|pin"
-_SIGNS = ("pas", "psw", "pss", "pwd", "pw", "psk", "contrase", "senha", "пароль", "密", "パス")
-_SIGNS += ("secret", "token", "credential", "key", "auth", "session", "sid", "otp", "pin")
+_SIGNS = tuple(
+    """
+    pas psw pss pwd pw psk kennwort contrase senha mot пароль 密 パス
+    secret token credential key auth session sid otp pin
+    """.split()
+)
 
 # A word, the rest of its identifier, what closes it, and how a value is joined to it:
 # typed, assigned, said, paired with `value`, listed, in a tag, in a table, after a blank.
 _JOINED_NAME = re.compile(
     rf"(?P<word>{_PASSWORD_WORDS}|{_OTHER_WORDS})"
     r"(?P<suffix>(?:[\w.]|-(?!>)){0,40}+)"
-    r"(?P<close>\\{0,3}[\"'`]?[\])*]{0,3})"
+    r"(?P<close>(?:\\{0,3}[\"'`]|[\"']{3,7})?[\])*]{0,3}(?: \d{1,2}(?=:))?)"
     r"(?P<joint>[ \t]{0,2}:[ \t]{0,2}(?:const )?(?:&?str|string|text|char ?\*)\??[ \t]{0,2}=(?!=)"
-    r"|[ \t]{0,12}(?:=>|:=|!?={1,3}|:(?![:/]/?)|：|->|→|%3d)"
-    r"|[ \t]{1,4}(?:is|was|set to|changed to|reset to)(?:[ \t]{0,2}[:=])?(?=[ \t])"
+    r"|[ \t]{0,12}(?:=>|:=|!?={1,3}|:(?![:/]/?)|：|->|→)"
+    r"|[ \t]{1,4}(?:(?:is|was|to)|(?:set|changed|reset|rotated|updated) (?:to|from))"
+    r"(?:[ \t]{0,2}[:=])?(?=[ \t])"
+    r"|[ \t]{1,3}[–—-][ \t]{1,3}(?=[^\s-])"
     r"|[ \t]{1,2}(?:for|of)(?:[ \t]{1,2}[\w.@'-]{1,40}){1,4}[ \t]{0,2}(?:[:=]|(?:is|was)(?=[ \t]))"
     r"|[\s,;-]{0,20}\\{0,3}[\"']?value\\{0,3}[\"']?[ \t]{0,3}[:=]"
     r"|[ \t]{0,4},[ \t]{0,4}(?=\\{0,3}[\"'])"
@@ -46,47 +53,55 @@ _JOINED_NAME = re.compile(
     r"|[ \t]{0,12}\|(?=[ \t]{0,20}[^\s|]{6})"
     r"|[ \t]{1,4})"
 )
-_SAID = re.compile(r"[ \t]*(?:is|was|set|changed|reset|for|of)\b")
+_SAID = re.compile(r"[ \t]*(?:is|was|to|set|changed|reset|rotated|updated|for|of)\b")
 _IDENTIFIER = "abcdefghijklmnopqrstuvwxyz0123456789_.$-"
-_PASSWORD = re.compile(rf"{_PASSWORD_WORDS.replace('|pass|pwd|pw|', '|pass(?![a-z])|pwd|')}|(?<![a-z])pw(?![a-z])")
+_PASSWORD = re.compile(
+    rf"{_PASSWORD_WORDS.replace('|pass|pwd|pw|', '|pass(?![a-z])|pwd|')}|(?<![a-z])pw(?![a-z])"
+)
 _LINE_OPENING = re.compile(r"[\s>*#\"'`{$+-]*(?:(?:export|set|setx|env|ENV|ARG)[ \t]+)?[\w.-]*\Z")
+_APART = ("|", "-", "–", "—")
+_SIGN = re.compile(r"[!@#$%^&*]")
+_SEED = re.compile(r"[A-Z2-7]{16,}")  # of one-time passwords, in base 32
 _LINE_ENDING = re.compile(r"[\"'`,;)}\]]{0,3}[ \t]*(?:$|\r?\n|#|//|\\n)")
 _ARGUMENT = re.compile(r"\([\"'][\w.-]{0,40}\Z")
 
 # The identifier goes on to say that this is something about the secret, not the secret.
 _ABOUT = tuple(
     """
-    id ids name names ref refs type types count counts uri uris url urls path paths file files filename
-    dir policy policies expiry expires expired expiration expiresat expiresin expireson issuedat
-    changedat updatedat createdat _at .at -at _on _in _by _age ttl len length size arn version versions
-    status state error errors reset limit limits usage used endpoint provider store manager mgr mode
-    enabled disabled required changed updated hint field lifetime rotation days hours class namespace
-    scope scopes bucket pool rate alg algorithm format issuer audience location prefix header param
-    regex pattern strength attempt attempts retry retries failures prompt validation validator check
-    complexity change space board word words ring vault valid invalid method backend service server
-    plugin module flow realm engine group index range map schema column stdin kind label fingerprint
-    thumbprint digest serial host port user username through fail result timeout interval
+    id ids name names ref refs type types count counts uri uris url urls path paths file files
+    filename dir policy policies expiry expires expired expiration expiresat expiresin
+    expireson issuedat changedat updatedat createdat _at .at -at _on _in _by _age ttl len
+    length size arn version versions status state error errors reset limit limits usage used
+    endpoint provider store manager mgr mode enabled disabled required changed updated hint
+    field lifetime rotation days hours class namespace scope scopes bucket pool rate alg
+    algorithm format issuer audience location prefix header param regex pattern strength
+    attempt attempts retry retries failures prompt validation validator check complexity
+    change space board word words ring vault valid invalid method backend service server
+    plugin module flow realm engine group index range map schema column stdin kind label
+    fingerprint thumbprint digest serial host port user username through fail result timeout
+    interval
     """.split()
 )
 _NO_SECRET_BEFORE = tuple(
     """
-    next page continuation continue sync resume fencing cursor delta idempotency cancel cancellation
-    lexer parser max min num total completion prompt input output bad unexpected syntax stop eos pad
-    bos clientrequest client_request client-request public publishable partition cache primary foreign
-    object dedup deduplication unique natural sort hash group shard row composite surrogate registry
-    message record map lookup host known trusted
+    next page continuation continue sync resume fencing cursor delta idempotency cancel
+    cancellation lexer parser max min num total completion prompt input output bad unexpected
+    syntax stop eos pad bos clientrequest client_request client-request public publishable
+    partition cache primary foreign object dedup deduplication unique natural sort hash group
+    shard row composite surrogate registry message record map lookup host known trusted
     """.split()
 )
 _SURE_BEFORE = tuple(
     """
     api access secret private authentication activation product sign signing signature encrypt
-    encryption decryption auth authorization account master license licence storage shared service
-    integration routing write ingest ingestion admin root deploy app application client hmac jwt jwk
-    ssh gpg pgp aes rsa dsa ecdsa ssl tls wireguard preshared function functions system subscription
-    instrumentation webhook bot rest consumer merchant session security token secure wallet priv kms
-    dek kek vapid
+    encryption decryption auth authorization account master license licence storage shared
+    service integration routing write ingest ingestion admin root deploy app application
+    client hmac jwt jwk ssh gpg pgp aes rsa dsa ecdsa ssl tls wireguard preshared function
+    functions system subscription instrumentation webhook bot rest consumer merchant session
+    security token secure wallet priv kms dek kek vapid unseal
     """.split()
 )
+_NEVER_WORDS = frozenset({"secret", "token", "credential", "credentials", "key", "session"})
 _GLUED_SUFFIX = re.compile(r"(?:(?:access)?key|token|value|hash|text|string|s(?![a-z]))")
 _OTHER_PASSES = ("by", "com", "sur", "tres", "over", "under", "encom", "im")
 
@@ -122,24 +137,32 @@ def _named(page: Page) -> Iterator[Span]:
         value = _value_after(page, found)
         if value is None:
             continue
-        said = page.text[value.start : value.end]
-        if found["joint"].isspace() and not _is_worth_reading(page, found, said):
-            continue
-        name = _named_by(page, found)
+        said = page.raw[value.start : value.end]
+        name = _named_by(page, found) if _is_worth_naming(page, found, said) else None
         if name and _is_secret(page, found, name, value):
-            at = followed(page.text, value)
+            at = followed(_as_written(page, found), value)
             yield Span(value.start, at, name.kind)
 
 
 def _value_after(page: Page, found: re.Match[str]) -> Value | None:
     if found["joint"] == ">":
         return Value(found.end(), page.text.index("</", found.end()), quoted=True)
-    return read_value(page.text, found.end())
+    return read_value(_as_written(page, found), found.end())
 
 
-def _is_worth_reading(page: Page, found: re.Match[str], said: str) -> bool:
-    """After a blank most words are just the sentence going on (``token expired``)."""
-    return _stem(page, found).startswith("-") or any(c.isdigit() for c in said)
+def _as_written(page: Page, found: re.Match[str]) -> str:
+    """The reading in which the value ends: ``%26`` ends it after ``%3D``, is in it after ``=``."""
+    ahead = page.raw[found.end() : found.end() + 20]
+    opening = found.end() + len(ahead) - len(ahead.lstrip())
+    joined = slice(found.start("close"), opening + 1)
+    return page.raw if page.raw[joined] == page.text[joined] else page.text
+
+
+def _is_worth_naming(page: Page, found: re.Match[str], said: str) -> bool:
+    """Most values can be told from their look alone, cheaply: words after a blank or a colon."""
+    if found["joint"].isspace():  # the sentence goes on: `token expired`
+        return _stem(page, found).startswith("-") or has_digit(said)
+    return found["word"] not in _NEVER_WORDS or not is_name(said)
 
 
 def _stem(page: Page, found: re.Match[str]) -> str:
@@ -187,19 +210,23 @@ def _is_whole_word(page: Page, found: re.Match[str]) -> bool:
 
 
 def _is_secret(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
-    said = page.text[value.start : value.end]
+    said = page.raw[value.start : value.end]
+    joint = found["joint"].strip()
+    if name.sureness == 1 and not has_digit(said) and found["word"] != "auth":
+        return False
     if is_reference(said) or (value.quoted and is_sentence(said)):
         return False
-    joint = found["joint"].strip()
     if name.kind in ("OTP", "PIN"):
         return joint in ("=", ":", "is") and said.isdigit() and 4 <= len(said) <= 8
     if name.sureness == 1:
         return bool(joint) and (is_mixed(said, 20) or _is_pair(found, said))
     if not joint:
         return _is_secret_after_blank(page, found, name, value)
-    if joint == "|" or (joint == "," and not _is_argument(page, found)):
+    if joint in _APART or (joint == "," and not _is_argument(page, found)):
         return is_random(said, 8)
     if name.sureness == 2:
+        if joint.startswith("to"):
+            return False
         return is_random(said, 6 if value.quoted or name.kind == "SECRET" else 8)
     return _is_password(page, found, value, said)
 
@@ -214,25 +241,32 @@ def _is_argument(page: Page, found: re.Match[str]) -> bool:
     return bool(_ARGUMENT.search(page.text[max(found.start() - 44, 0) : found.start()]))
 
 
-def _is_secret_after_blank(
-    page: Page, found: re.Match[str], name: _Name, value: Value
-) -> bool:
+def _is_secret_after_blank(page: Page, found: re.Match[str], name: _Name, value: Value) -> bool:
     """``--password hunter2`` is said by the flag; ``token Zk3…`` only by the value's own look."""
-    said = page.text[value.start : value.end]
+    said = page.raw[value.start : value.end]
     if _stem(page, found).startswith("-") and not said.startswith("-"):
         return name.sureness == 3 or is_random(said, 8)
     if not said[0].isalnum():
         return False
-    if name.sureness == 3 and (is_mixed(said, 8) or (value.quoted and is_random(said, 6))):
+    if name.sureness == 3 and _is_told_apart(said, value):
+        return True
+    if name.kind == "SECRET" and _SEED.fullmatch(said) and has_digit(said):
         return True
     is_path = "/" in said or "." in said
     return is_mixed(said, 16) or (is_random(said, 24) and not is_uuid(said) and not is_path)
 
 
+def _is_told_apart(said: str, value: Value) -> bool:
+    """After a mere blank: mixed, or quoted with a digit, or with a digit and a sign."""
+    if is_mixed(said, 8) or (value.quoted and has_digit(said) and len(said) >= 6):
+        return True
+    return is_random(said, 6) and has_digit(said) and bool(_SIGN.search(said))
+
+
 def _is_password(page: Page, found: re.Match[str], value: Value, said: str) -> bool:
     """Any word after ``password=``; after ``password:`` in a sentence, only what is no word."""
     if _SAID.match(found["joint"]):
-        word_with_digits = len(said) >= 6 and said[0].isalpha() and any(c.isdigit() for c in said)
+        word_with_digits = len(said) >= 6 and said[0].isalpha() and has_digit(said)
         return is_random(said, 6) or word_with_digits or (value.quoted and len(said) >= 4)
     if found["word"] == "pass" and said.isdigit():
         return False
@@ -245,6 +279,7 @@ def _is_password(page: Page, found: re.Match[str], value: Value, said: str) -> b
 
 
 def _stands_alone(page: Page, found: re.Match[str], value: Value) -> bool:
-    """A line of its own, ``name: value``, as in a configuration file or a handover note."""
+    """At the end of a line, and at its beginning where it is a plain word: ``name: value``."""
     opening = page.text[page.text.rfind("\n", 0, found.start()) + 1 : found.start()][-80:]
-    return bool(_LINE_OPENING.match(opening) and _LINE_ENDING.match(page.text, value.end))
+    opens = _LINE_OPENING.match(opening) or has_digit(page.raw[value.start : value.end])
+    return bool(opens and _LINE_ENDING.match(page.text, value.end))

@@ -11,20 +11,16 @@ from ingest.sensitive.spans import HIDDEN, Page, Span
 from ingest.sensitive.values import holds_a_pair, is_random, is_reference
 
 # A word, quoted or not; the way to it along a command line; a user's name before a colon.
-_WORD = (
-    rf"(?:\"([^\"\n{HIDDEN}]{{1,300}})\"|'([^'\n{HIDDEN}]{{1,300}})'|([^\s\"'{HIDDEN}]{{1,300}}))"
-)
+_NO = HIDDEN
+_WORD = rf"(?:\"([^\"\n{_NO}]{{1,300}})\"|'([^'\n{_NO}]{{1,300}})'|([^\s\"'{_NO}]{{1,300}}))"
 _ON = r"\b[^\n|;]{0,200}?[ \t]"
 _USER = r"[\"']?[^\s:\"']{1,100}:"
 
 # A command's own spelling of "here comes the password"; flags know upper from lower case.
-_COMMANDS = [
+_FLAGS = [
     ("-p", rf"\b(?:mysql\w*|mariadb\w*|xtrabackup){_ON}-p(?![ \t-]|ort\b|rotocol|\d+\b)" + _WORD),
     ("sshpass", r"\bsshpass[ \t]+-p[ \t]*" + _WORD),
-    (
-        "login",
-        rf"\b(?:docker|podman|nerdctl|registry|az|oc|crane|acr)[ \t]+login{_ON}-p[ \t]+" + _WORD,
-    ),
+    ("login", rf"\b(?:docker|podman|nerdctl|registry|az|oc|crane)[ \t]+login{_ON}-p[ \t]+" + _WORD),
     (" -p ", rf"\b(?:mongo\w*|cqlsh|influx|twine|cf|svn|pscp|plink){_ON}-p[ \t]+" + _WORD),
     ("creds", rf"--(?:src-|dest-)?creds[= ]{_USER}" + _WORD),
     ("curl", rf"\bcurl{_ON}(?:-u|--user|-U|--proxy-user)[ \t=]*{_USER}" + _WORD),
@@ -36,9 +32,17 @@ _COMMANDS = [
     (" -", rf"\b(?:sqlcmd|bcp|osql|zip|unzip){_ON}-[pP][ \t]*" + _WORD),
     ("7z", rf"\b7z[ar]?{_ON}-p" + _WORD),
     ("pass ", r"-(?:src|dest|new)?(?:store|key)pass[ \t]+" + _WORD),
-    ("rabbitmqctl", r"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+\S{1,80}[ \t]+" + _WORD),
     ("htpasswd", r"\bhtpasswd[ \t]+-\w*b\w*[ \t]+\S{1,120}[ \t]+\S{1,80}[ \t]+" + _WORD),
     ("--from-literal", r"--from-literal[= \t]+[\"']?[\w.-]{1,80}=" + _WORD),
+]
+_VERBS = [
+    ("sudo", r"\becho[ \t]+" + _WORD + r"[ \t]*\|[ \t]*sudo[ \t]+-\w*S"),
+    ("<<<", r"\bsudo[ \t]+-\w*S\b[^\n]{0,80}?<<<[ \t]*" + _WORD),
+    (
+        "@",
+        rf"\b(?:s?ftp|lftp|scp|rsync|ssh){_ON}[\w.-]{{1,40}}:([^\s@/:]{{3,80}})@(?=[\w.])",
+    ),
+    ("rabbitmqctl", r"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+\S{1,80}[ \t]+" + _WORD),
     ("vault", r"\bvault[ \t]+login[ \t]+(?!-|token=)" + _WORD),
     ("chpasswd", r"[\w.-]{1,40}:([^\s\"']{1,200})[\"']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"),
     ("configure", r"\baws[ \t]+configure[ \t]+set[ \t]+\S{0,80}secret\S{0,40}[ \t]+" + _WORD),
@@ -75,6 +79,20 @@ _CLAUSES = [
         r"|\s{1,4}for\s{1,4}\S{1,80}\s{0,4}=\s{0,4}(?:password\s?\()?|\s{1,4})"
         r"n?['\"]([^'\"\n]{1,300})['\"]",
     ),
+    ("auth", r"\bauth\s{0,4}=\s{0,4}\(\s{0,4}[\"'][^\"'\n]{1,80}[\"']\s{0,4},\s{0,4}" + _WORD),
+    ("dockerconfig", r"\.dockerconfigjson[\"']?[ \t]*:[ \t]*[\"']?([a-z0-9+/=]{20,})"),
+    (
+        "code",
+        r"\b(?:otp|verification|security|2fa|mfa|one-time|login|recovery|backup)[ -]codes?"
+        r"[ \t]{0,2}(?:is|are|:|=)?[ \t]{0,2}(\d{4,8}\b|[a-z0-9]{4,6}(?:-[a-z0-9]{4,6})+\b)",
+    ),
+    ("app", r"\bapp(?:lication)?[ -]password[ \t]*[:=][ \t]*((?:[a-z]{4} ){3}[a-z]{4})\b"),
+    (
+        "cred",
+        r"\b(?:creds?|credentials|logins?)[ \t]*(?:are|is|:|=)[ \t]*[\w.@-]{1,60}[ \t]*[/:,][ \t]*"
+        r"(?=[^\s/]*\d)([^\s,;/]{6,80})",
+    ),
+    ("login", r"\blogins?[ \t]*[:=][ \t]*[\w.@-]{1,60}[ \t]*/[ \t]*(?=[^\s/]*\d)([^\s,;/]{6,80})"),
     ("auth plain", r"\bauth plain[ \t]+([A-Za-z0-9+/]{8,}={0,2})"),
     ("user ", r"\buser[ \t]+\S{1,100}[\s>\d:-]{1,40}\bpass[ \t]+(\S{1,200})"),
     ("@", r"(?<![\w/.-])[\w.-]{1,60}:([^\s@/\"']{1,200})@(?:tcp|unix)\("),
@@ -94,7 +112,7 @@ _USERINFO = re.compile(
 _TOKEN_AS_USER = re.compile(rf"://([^\s/:@\"'<>?#{HIDDEN}]{{16,300}}+)@(?=[\w\[])")
 _PORT = re.compile(r"\d{1,5}(?:[?#]|\Z)")
 _QUERY = re.compile(
-    r"[?&;](?:x-(?:amz|goog|ms)-)?(?P<name>sig|signature|code|security-token|hmac|access|auth|apikey"
+    r"(?i)[?&;](?:x-(?:amz|goog|ms)-)?(?P<name>sig|signature|code|security-token|hmac|access|auth|apikey"
     r"|key|pass|pwd|pw|sas|jwt|assertion|samlresponse|samlrequest|state|ticket|otp)"
     r"=(?P<v>[^\s&\"'<>#;]{8,})"
 )
@@ -109,7 +127,7 @@ _AUTHORIZATION = re.compile(
 _DIGEST = re.compile(r"\b(?:response|mac)=\\?\"([^\"\\\n]{16,128})")
 _SCHEMES = ("bearer", "basic", "ssws", "geniekey", "splunk")
 _SCHEME_ALONE = re.compile(
-    rf"\b(?P<scheme>{'|'.join(_SCHEMES)})(?:[ \t]{{1,4}}|[ \t]?[:=][ \t]?|%20|\+)[\"'\\]{{0,2}}"
+    rf"\b(?P<scheme>{'|'.join(_SCHEMES)})(?:[ \t]{{1,4}}|[ \t]?[:=][ \t]?|\+)[\"'\\]{{0,2}}"
     r"(?P<v>[^\s\"'\\,;<>]{8,})"
 )
 _COOKIE_NAME = r"[\w.!#$%&'*+^`|~-]{1,80}"
@@ -119,7 +137,7 @@ _COOKIE_ATTRIBUTES = frozenset(
     "path domain expires max-age samesite priority version comment secure httponly".split()
 )
 _SESSION_COOKIE = re.compile(
-    r"\b(?:phpsessid|jsessionid|asp\.net_sessionid|aspsessionid\w{0,12}|connect\.sid|laravel_session"
+    r"(?i)\b(?:phpsessid|jsessionid|asp\.net_sessionid|aspsessionid\w{0,12}|connect\.sid|laravel_session"
     r"|_gitlab_session|sessionid|csrftoken|xsrf-token|remember_token|auth_token|aspxauth|_session_id"
     r"|grafana_session)=([^;\s\"'\\,&<>]{8,})"
 )
@@ -129,7 +147,8 @@ _MANIFEST_BLOCK = re.compile(
     r"(?m)^([ \t]*)(?:data|stringData):[ \t]*\n((?:\1[ \t]+\S.*(?:\n|\Z)|[ \t]*\n)+)"
 )
 _MANIFEST_LINE = re.compile(
-    r"(?m)^[ \t]*[\w.\"'-]{1,120}:[ \t]+(?:[|>][+-]?[ \t]*\n)?[ \t]*[\"']?([^\s\"'#|>][^\n\"']{0,8000})"
+    r"(?m)^[ \t]*[\w.\"'-]{1,120}:[ \t]+(?:[|>][+-]?[ \t]*\n)?[ \t]*[\"']?"
+    r"([^\s\"'#|>][^\n\"']{0,8000})"
 )
 _MANIFEST_JSON = re.compile(r"\"(?:data|stringData)\"\s{0,40}:\s{0,40}\{([^{}]{0,60000})\}")
 _JSON_STRING = re.compile(r":\s{0,40}\"([^\"\\\n]{1,20000})\"")
@@ -147,22 +166,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _in_urls(page: Page) -> Iterator[Span]:
     if "://" in page.text:
-        for found in _USERINFO.finditer(page.text):
+        for found in _USERINFO.finditer(page.raw):
             if not _PORT.match(found[1]) and _may_be_password(found[1]):
                 yield Span(*found.span(1), "PASSWORD")
-        for found in _TOKEN_AS_USER.finditer(page.text):
+        for found in _TOKEN_AS_USER.finditer(page.raw):
             if is_random(found[1], 16):
                 yield Span(*found.span(1), "TOKEN")
-    if "=" in page.text and ("?" in page.text or "&" in page.text):
-        for found in _QUERY.finditer(page.folded):
-            said = page.text[slice(*found.span("v"))]
+    if "=" in page.raw and ("?" in page.raw or "&" in page.raw):
+        for found in _QUERY.finditer(page.raw):
+            said = found["v"]
             if is_random(said, 16) and not is_reference(said):
-                kind = "SIGNATURE" if found["name"].startswith("sig") else "TOKEN"
+                kind = "SIGNATURE" if found["name"].lower().startswith("sig") else "TOKEN"
                 yield Span(*found.span("v"), kind)
 
 
 def _may_be_password(said: str) -> bool:
-    """No reference; but words that stand for nothing elsewhere are real where only a password stands."""
+    """No reference; words that stand for nothing elsewhere are real in a password's place."""
     return not is_reference(said) or said in ("secret", "password", "passwd", "vault", "pw", "pg")
 
 
@@ -177,8 +196,8 @@ def _in_headers(page: Page) -> Iterator[Span]:
     if "cookie" in page.folded:
         yield from _cookies(page)
     if any(sign in page.folded for sign in ("ses", "sid=", "token", "aspxauth")):
-        for found in _SESSION_COOKIE.finditer(page.folded):
-            if is_random(page.text[slice(*found.span(1))], 8):
+        for found in _SESSION_COOKIE.finditer(page.raw):
+            if is_random(found[1], 8):
                 yield Span(*found.span(1), "COOKIE")
 
 
@@ -209,16 +228,16 @@ def _cookies(page: Page) -> Iterator[Span]:
     at = 0
     while header := _COOKIE_HEADER.search(page.folded, at):
         at = header.end()
-        while pair := _COOKIE.match(page.text, at):
+        while pair := _COOKIE.match(page.raw, at):
             if pair[1].lower() not in _COOKIE_ATTRIBUTES and not is_reference(pair[2]):
                 yield Span(*pair.span(2), "COOKIE")
             at = max(pair.end(), at + 1)
 
 
 def _in_lines(page: Page) -> Iterator[Span]:
-    for sign, pattern in _COMMANDS:
-        if sign in page.text:
-            yield from _spoken(page, _compiled(pattern).finditer(page.text))
+    for sign, pattern in [*_FLAGS, *_VERBS] if " -" in page.text else _VERBS:
+        if sign in page.raw:
+            yield from _spoken(page, _compiled(pattern).finditer(page.raw))
     for sign, pattern in _CLAUSES:
         if sign in page.folded:
             yield from _spoken(page, _compiled(pattern).finditer(page.folded))

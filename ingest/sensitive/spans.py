@@ -1,4 +1,4 @@
-"""What every finder reads (a page) and returns (spans): where in a text something must be hidden."""
+"""What every finder reads, a page, and returns: spans, where something must be hidden."""
 
 import re
 from collections.abc import Iterable
@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]{1,30}:\d{1,9}>")
-HIDDEN = (
-    "\x00"  # stands where a placeholder is: no finder can match across it, and records hold no NUL
-)
+HIDDEN = "\x00"  # where a placeholder stood: no finder matches across it, and records hold no NUL
 _UNHIDDEN = re.compile(rf"[^\s{HIDDEN}](?:[^{HIDDEN}]*[^\s{HIDDEN}])?")
-_COLOUR = re.compile(r"(?:\x1b|␛|\\x1b|\\033|\\u001b|\\e)\[[0-9;]{0,20}[A-Za-z]")
+# A terminal's colours, raw or written out, and the line ends and tabs of a quoted text.
+_BLANKS = re.compile(
+    r"(?:\x1b|␛|\\x1b|\\033|\\u001b|\\e)\[[0-9;]{0,20}[A-Za-z]|\\{1,4}t|(?P<line>\\{1,4}[nr])"
+)
+# What URLs, JSON and HTML write instead of a sign.
+_SIGNS = re.compile(
+    r"%(?:2[0267C]|3[AD]|7[BD]|0[AD])|\\{1,2}u00(?:2[267]|3[ACDE])|&(?:quot|apos|amp|#34|#39|#61);",
+    re.IGNORECASE,
+)
+_NAMED_SIGNS = {"quot": '"', "apos": "'", "amp": "&", "#34": '"', "#39": "'", "#61": "="}
 
 
 class Span(NamedTuple):
@@ -25,22 +32,36 @@ class Span(NamedTuple):
 class Page:
     """A text as finders read it, position for position as long as the original.
 
-    Placeholders are blanked, so that what is hidden is not found again; a terminal's colour codes
-    are spaces, so that a key still begins at a word's start. `folded` is the same in lower case.
+    In `raw`, placeholders are hidden, so that nothing is found twice, and colours and written line
+    ends are blanks. In `text`, signs written as ``%3D`` are signs as well, so that a key begins at
+    a word's start; `folded` is that in lower case.
     """
 
+    raw: str
     text: str
     folded: str
 
     @classmethod
     def of(cls, text: str) -> "Page":
-        text = text.replace(HIDDEN, " ")
-        if "<" in text:
-            text = PLACEHOLDER.sub(lambda m: HIDDEN * len(m[0]), text)
-        if "␛" in text or "\x1b" in text or "\\" in text:
-            text = _COLOUR.sub(lambda m: " " * len(m[0]), text)
+        raw = text.replace(HIDDEN, " ")
+        if "<" in raw:
+            raw = PLACEHOLDER.sub(lambda m: HIDDEN * len(m[0]), raw)
+        if "\\" in raw or "\x1b" in raw or "␛" in raw:
+            raw = _BLANKS.sub(_blank, raw)
+        text = _SIGNS.sub(_sign, raw) if "%" in raw or "&" in raw or "\\" in raw else raw
         # U+0130 is the one character whose lower case is longer than itself.
-        return cls(text, text.replace("\u0130", "i").lower())
+        return cls(raw, text, text.replace("\u0130", "i").lower())
+
+
+def _blank(written: re.Match[str]) -> str:
+    return " " * (len(written[0]) - 1) + ("\n" if written["line"] else " ")
+
+
+def _sign(written: re.Match[str]) -> str:
+    """The sign, as long as what stands for it: a quote as many quotes, any other after blanks."""
+    name = written[0].strip("&;").lower()
+    sign = _NAMED_SIGNS.get(name) or chr(int(name[-2:], 16))
+    return sign * len(written[0]) if sign in "\"'" else " " * (len(written[0]) - 1) + sign
 
 
 def settled(spans: Iterable[Span], page: Page) -> list[Span]:

@@ -12,56 +12,59 @@ from typing import NamedTuple
 
 from ingest.sensitive.spans import HIDDEN
 
-_FIRST_LOOK = 80  # characters read before deciding; an accepted value is then followed to its end
+_FIRST_LOOK = 48  # characters read before deciding; an accepted value is then followed to its end
 _LONGEST_QUOTED = 4_096
 
 _OPENING = re.compile(
-    r"[ \t]{0,20}(?:[|>][+-]?[ \t]{0,4}\n[ \t]{1,20})?\[?[*_]{0,2}"
-    r"(?:[bBrRuUfF@$]{1,2}(?=\\{0,3}[\"']))?(?P<quote>\\{0,3}[\"'`])?"
+    r"[ \t]{0,20}(?:![a-z]{1,10}[ \t]{1,4})?(?:[|>]?[+-]?[ \t]{0,4}\n[ \t]{1,20})?\[?[*_]{0,2}"
+    r"(?:[bBrRuUfF@$]{1,2}(?=\\{0,3}[\"']))?(?P<quote>\"{3,7}|'{3,7}|\\{0,3}[\"'`])?"
 )
 # A comma, an ampersand, a bracket may be part of a password, unless the next pair follows it.
 _PLAIN = rf"\s{HIDDEN}\"'`<>,;&|()\[\]{{}}\\"
 _BARE = re.compile(
-    rf"(?:(?!%(?:26|20|22|3[bB]|0[aA]))[^{_PLAIN}]"
+    rf"(?:(?!&(?:amp|quot|apos|lt|gt|nbsp|#\d\d);)(?:[^{_PLAIN}]"
     rf"|[,;&|()\[\]{{}}](?=[^{_PLAIN}])(?![\w.-]{{1,40}}[\"']?[=:])"
     rf"|<(?=[^\s{HIDDEN}/A-Za-z!])|>(?=[^\s{HIDDEN}\"'<>])"
-    r"|\\(?![rnt\"'`\\]|u00))+"
+    r"|\\(?![\"'`\\]|u00)))+"
 )
 
 _NOT_SECRETS = frozenset(
     """
-    null none nil nul undefined true false yes no on off empty blank unset absent redacted masked
-    hidden filtered removed omitted secret password passwd token key required optional invalid
-    incorrect expired missing unknown wrong mismatch mismatched failed failure fail error errors ok
-    okay success successful changed rotated reset revoked disabled enabled prompt stdin env
-    environment file vault keychain keyring string str text varchar char bytes byte int integer
-    number bool boolean object array any type field accepted rejected denied refused locked unlocked
-    blocked valid verified unverified created deleted updated generated plaintext encrypted hashed
-    not-set not_set notset n/a na tbd todo auto automatic basic bearer digest oauth oauth2 saml ldap
-    kerberos ntlm negotiate aws4-hmac-sha256 jwt sha1 sha256 sha384 sha512 md5 base64 base32 bcrypt
-    argon2 scrypt utf8 utf-8 aes256 hs256 rs256 es256 include same-origin omit
+    null none nil nul undefined true false yes no on off empty blank unset absent redacted
+    masked hidden filtered removed omitted secret password passwd token key required optional
+    invalid incorrect expired missing unknown wrong mismatch mismatched failed failure fail
+    error errors ok okay success successful changed rotated reset revoked disabled enabled
+    prompt stdin env environment file vault keychain keyring string str text varchar char
+    bytes byte int integer number bool boolean object array any type field accepted rejected
+    denied refused locked unlocked blocked valid verified unverified created deleted updated
+    generated plaintext encrypted hashed not-set not_set notset n/a na tbd todo auto automatic
+    basic bearer digest oauth oauth2 saml ldap kerberos ntlm negotiate aws4-hmac-sha256 jwt
+    sha1 sha256 sha384 sha512 md5 base64 base32 bcrypt argon2 scrypt utf8 utf-8 aes256 hs256
+    rs256 es256 include same-origin omit
     """.split()
 )
 _TEMPLATE = re.compile(
-    r"\$\{|\$\(|\$[A-Za-z_]\w*\Z|%[A-Za-z_]\w*%?\Z|%\(|\{|<|\[|#\{|@@|\*+\Z|[xX*•.\-_#?]{3,}\Z"
+    r"\$\{|\$\(|%[A-Za-z_]\w*%?\Z|%\(|\{|<|\[|#\{|@@|\*+\Z|[xX*•.\-_#?]{3,}\Z"
     r"|(?:arn|vault|ref\+\w+|ssm|file|env|secretsmanager|sha256|sha512|SHA256|MD5|projects|op):[/:\w]"
 )
+_VARIABLE = re.compile(r"\$[A-Za-z_]\w*")
 _MASKED = re.compile(r"\*{3}|[xX]{5}|•{2}|\.{3}|…")
 # A call, an object's identity in a Java log, a member of the usual holders of settings.
 _CODE = re.compile(
-    r"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)*[(\[{].*|[\w.$]+@[0-9a-f]{1,8}"
+    r"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)*[(\[{].*|[\w$]+(?:\.[\w$]+)+@[0-9a-f]{1,8}"
     r"|(?:os|process|env|self|this|var|local|args|opts|config|cfg|settings|secrets|module|data"
     r"|request|req|ctx|params|props)(?:\.[A-Za-z_]+)+"
 )
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@-]{1,60}(?:[\\/][\w.@-]{1,60})*[\\/]?")
 _NUMBER = re.compile(r"[vV]?\d+(?:[.,:_/-]\d+)*(?:[a-zA-Z]{1,3}|%)?")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ ].*)?|\d{4}/\d\d/\d\d.*")
-_NAME = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.:/@+]+(?:[A-Za-z]+\d{0,3}|\d{1,4}))*")
+_NAME = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.:/@+=]+(?:[A-Za-z]+\d{0,3}|\d{1,4}))*+[-_.:/@+=]*")
 _CLUSTER_NAME = re.compile(
     r"(?=.{0,60}(?:\A|[-./])[a-z]{3,}(?:[-./]|\Z))[a-z0-9]{1,12}(?:[-./][a-z0-9]{1,12})+"
 )
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F]+")
+_DIGIT = re.compile(r"[0-9]")
 _RUN = re.compile(r"[A-Za-z0-9+]{12,}")
 _SPEECH = re.compile(
     r"(?i)\b(?:is|are|was|were|be|must|should|cannot|can't|not|the|this|that|your|required|least"
@@ -121,7 +124,7 @@ def is_reference(value: str) -> bool:
         or _TEMPLATE.match(value)
         or _MASKED.search(value)
         or _CODE.fullmatch(value)
-        or (_PATH.fullmatch(value) and not _has_key_material(value))
+        or ((_PATH.fullmatch(value) or _VARIABLE.fullmatch(value)) and not _has_key_material(value))
         or "://" in value
     )
 
@@ -133,9 +136,11 @@ def is_sentence(value: str) -> bool:
 
 def is_name(value: str) -> bool:
     """What people call things: ``db-creds``, ``user_id``, ``api.example.com:8443``, a time."""
-    if _NUMBER.fullmatch(value) or _MOMENT.fullmatch(value) or _CLUSTER_NAME.fullmatch(value):
-        return True
-    return bool(_NAME.fullmatch(value)) and not _has_key_material(value)
+    if _NAME.fullmatch(value):
+        return not _has_key_material(value)
+    return bool(
+        _NUMBER.fullmatch(value) or _MOMENT.fullmatch(value) or _CLUSTER_NAME.fullmatch(value)
+    )
 
 
 def is_random(value: str, least: int) -> bool:
@@ -150,12 +155,18 @@ def is_random(value: str, least: int) -> bool:
 def is_mixed(value: str, least: int) -> bool:
     """Random, with a digit and both cases: what no id, hash or name looks like."""
     return (
-        is_random(value, least)
-        and any(c.isdigit() for c in value)
+        len(value) >= least
         and value.lower() != value != value.upper()
+        and has_digit(value)
+        and is_random(value, least)
         and not _UUID.fullmatch(value)
         and not _HEX.fullmatch(value)
     )
+
+
+def has_digit(value: str) -> bool:
+    """What most words lack and most secrets have."""
+    return bool(_DIGIT.search(value))
 
 
 def is_uuid(value: str) -> bool:
