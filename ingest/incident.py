@@ -195,6 +195,28 @@ class Incident(Record):
         return self.model_dump(mode="json", exclude=ours)
 
 
+def as_kept(document: dict[str, Any], **ours: Any) -> Incident:
+    """The incident that `content()` wrote down, with the store's own fields.
+
+    It was validated before it was kept and is not again: a search reads dozens.
+    """
+    parts: dict[str, Any] = {
+        "updates": [_part(Update, u) for u in document["updates"]],
+        "actions": [_part(Action, a) for a in document["actions"]],
+        "evidence": [_part(Evidence, e) for e in document["evidence"]],
+    }
+    times = {name: _moment(document[name]) for name in ("started_at", "detected_at", "resolved_at")}
+    return Incident.model_construct(**{**document, **parts, **times, **ours})
+
+
+def _part(kind: type[Record], document: dict[str, Any]) -> Record:
+    return kind.model_construct(**{**document, "at": _moment(document["at"])})
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def incident_id(source: str, source_id: str) -> str:
     """Our id: the same for the same `source` and `source_id`, on every machine."""
     digest = hashlib.sha256(f"{source}\0{source_id}".encode()).hexdigest()

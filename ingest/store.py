@@ -12,7 +12,7 @@ from ingest import audit, schema
 from ingest.database import Database, open_database, slices
 from ingest.draft import drafts_of, safe_id, safe_text
 from ingest.errors import Unknown
-from ingest.incident import Incident, Trust, visible
+from ingest.incident import Incident, Trust, as_kept, visible
 from ingest.writing import Receipt, Writing, no_such, service_lines
 
 __all__ = ["Change", "Receipt", "Store", "Stored", "Writing", "utcnow"]
@@ -240,8 +240,8 @@ def _not_known(connection: Connection, id: str, as_of: datetime | None) -> Unkno
 
 
 def _stored(row: Row[Any]) -> Stored:
-    incident = Incident(
-        **row.document,
+    incident = as_kept(
+        row.document,
         id=row.incident_id,
         version=row.version,
         trust=row.trust,

@@ -121,7 +121,7 @@ LLAMA_KEY           llx-  [\w-]{40,}
 TAVILY_KEY          tvly-  [\w-]{28,}
 TOGETHER_KEY        tgp_v1_  [\w-]{40,}
 LANGSMITH_KEY       lsv2_pt_ lsv2_sk_  [0-9a-f]{32}_[0-9a-f]{10}
-PINECONE_KEY        pcsk_  [^\W_]{5,}_[^\W_]{40,}
+PINECONE_KEY        pcsk_  [^\W_]{5,20}_[^\W_]{40,}
 # Watching
 NEWRELIC_KEY        NRAK- NRJS- NRII- NRIQ- NRAA- NRRA- NRSP- NRBR-  [\w-]{19,}
 GRAFANA_TOKEN       glsa_ glc_  [\w+/=-]{30,}
@@ -192,6 +192,7 @@ class Format(NamedTuple):
     tail: str
     is_mixed: bool
     is_address: bool
+    is_dotted: bool  # a run of letters up to a dot: where the dot lacks, the run is not read again
 
 
 @cache
@@ -199,7 +200,14 @@ def table() -> list[Format]:
     """Every format, in the order of the table."""
     rows = (line.split(maxsplit=1) for line in _TABLE.splitlines() if line and line[0] != "#")
     return [
-        Format(kind.rstrip("!"), prefix, tail, kind.endswith("!"), ".com/" in prefix)
+        Format(
+            kind.rstrip("!"),
+            prefix,
+            tail,
+            is_mixed=kind.endswith("!"),
+            is_address=".com/" in prefix,
+            is_dotted="0,}\\." in tail,
+        )
         for kind, rest in rows
         for prefixes, _, tail in [rest.partition("  ")]
         for prefix in prefixes.split()
@@ -304,9 +312,12 @@ def _issued(page: Page, form: Format) -> Iterator[Span]:
         begins = form.is_address or _begins_a_word(page.text, at)
         likely = begins and (not form.is_mixed or _is_mixed(tail.match(text, behind, behind + 100)))
         found = tail.match(text, behind) if likely else None
+        run = _compiled(r"[\w-]*").match(text, behind) if likely and form.is_dotted else None
         if found:
             yield Span(behind if form.is_address else at, found.end(), form.kind)
             behind = found.end()
+        elif run:
+            behind = run.end()
         at = text.find(form.prefix, behind)
 
 

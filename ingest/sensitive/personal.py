@@ -7,6 +7,7 @@ the people who wrote in the ticket are known.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from ipaddress import ip_address, ip_network
 
 from ingest.sensitive.spans import Page, Span
 
@@ -140,6 +141,11 @@ def _is_card(digits: str) -> bool:
     return bool(_CARD_BRANDS.fullmatch(digits) and luhn.is_valid(digits))
 
 
+_STAND_INS = [
+    ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+]
+
+
 def _addresses(text: str) -> Iterator[Span]:
     """Addresses of the public internet, documentation's stand-ins for them included.
 
@@ -152,15 +158,14 @@ def _addresses(text: str) -> Iterator[Span]:
                 yield Span(found.start(), found.end(), "IP")
 
 
+@lru_cache(maxsize=4096)
 def _is_public(said: str) -> bool:
-    from ipaddress import ip_address, ip_network
 
     try:
         address = ip_address(said)
     except ValueError:
         return False
-    stand_ins = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-    if any(address in ip_network(stand_in) for stand_in in stand_ins):
+    if any(address in stand_ins for stand_ins in _STAND_INS):
         return True
     return address.is_global and not address.is_multicast
 
