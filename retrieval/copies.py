@@ -73,10 +73,13 @@ def fold(
     A row belongs to the first group whose first row it is a copy of, not to a copy of a copy.
     """
     groups: list[list[int]] = []
+    began = {row: started(row) for row in rows}
     for row in rows:
         for group in groups:
             first = group[0]
-            if same_event(sketches[first], sketches[row], started(first), started(row)):
+            if not abs(began[first] - began[row]) <= SAME_DAYS_S:
+                continue  # nearly all pairs end here
+            if same_event(sketches[first], sketches[row], began[first], began[row]):
                 group.append(row)
                 break
         else:

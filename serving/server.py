@@ -28,7 +28,11 @@ class TokenFirst(Refused):
 def run(settings: Settings, *, host: str | None = None, port: int | None = None) -> None:
     """Serve until interrupted; progress and the address go to stderr."""
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
+    # Products here are small and questions come side by side: BLAS threads that spin for each
+    # other cost late interaction 12 ms a question instead of 1 on two busy cores.
+    threadpool_limits(limits=1, user_api="blas")
     host = host or settings.serve.host
     port = settings.serve.port if port is None else port
     logging.getLogger().setLevel(settings.serve.log.upper())
