@@ -183,6 +183,8 @@ def _folded(ranking: Sequence[_Ranked], index: Index) -> list[tuple[_Ranked, lis
 
 def _judged(ranking: Sequence[_Ranked], question: Question, index: Index) -> list[_Ranked]:
     """The ranking as people's verdicts leave it."""
+    if not index.judged:
+        return list(ranking)
     asked = question_words(question.text)
     weighed = []
     for place in ranking:
