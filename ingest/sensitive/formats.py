@@ -236,7 +236,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 _ODD_SHAPES = r"""
 TELEGRAM_TOKEN   :AA        START\d{8,10}:AA[\w-]{32,}
 TERRAFORM_TOKEN  .atlasv1.  START[^\W_]{14}\.atlasv1\.[\w=-]{50,}
-AZURE_SECRET     Q~         START[\w~.-]{3}\dQ~[\w~.-]{31,34}
+AZURE_SECRET     Q~         START[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~-])
 AZURE_KEY        +ASt       START[A-Za-z0-9+/]{76}\+ASt[^\W_]{6}==
 AZURE_KEY        JQQJ99     START[^\W_]{52}JQQJ99[^\W_]{20,30}
 NEWRELIC_KEY     NRAL       START(?:[a-z]{2}\d\d[a-z]|[0-9a-f]{4})[0-9a-f]{28,32}NRAL

@@ -43,9 +43,9 @@ _COUNTER_BEFORE = re.compile(
     r"[\"']?[\s:=#]{1,3}[\"']?\Z"
 )
 
-_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+_IPV4 = re.compile(r"(?<![\w.-])(?<!ersion )(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(
-    r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])"
+    r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\d)"
 )
 
 
@@ -167,7 +167,8 @@ def _is_public(said: str) -> bool:
         return False
     if any(address in stand_ins for stand_ins in _STAND_INS):
         return True
-    return address.is_global and not address.is_multicast
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_global and not address.is_multicast
 
 
 _ROLES = frozenset(

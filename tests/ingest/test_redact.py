@@ -206,9 +206,10 @@ def test_what_only_resembles_a_secret_is_left_alone(line):
         ("from 8.8.8.8:53 to 10.1.2.3", "from <IP:1>:53 to 10.1.2.3"),
         ("from 203.0.113.9/32 via 2001:db8::1", "from <IP:1>/32 via <IP:2>"),
         ("127.0.0.1 ::1 fe80::1 192.168.0.1", "127.0.0.1 ::1 fe80::1 192.168.0.1"),
+        ("version 3.4.0.1 v1.2.3.4 a-2.6.26.6-49", "version 3.4.0.1 v1.2.3.4 a-2.6.26.6-49"),
         (
-            "v1.2.3.4 at 12:34:56 from aa:bb:cc:dd:ee:ff",
-            "v1.2.3.4 at 12:34:56 from aa:bb:cc:dd:ee:ff",
+            "12:34:56 aa:bb:cc:dd:ee:ff ::ffff:10.1.2.3",
+            "12:34:56 aa:bb:cc:dd:ee:ff ::ffff:10.1.2.3",
         ),
     ],
 )
