@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -57,6 +58,7 @@ class Service:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._rebuilds: deque[Future[int | None]] = deque()
         # Two flushes at once would keep one question twice.
         self._keeping = threading.Lock()
 
@@ -125,6 +127,13 @@ class Service:
         self.keep_questions()
         self.index.close()
         self.store.close()
+
+    def rebuild(self, timeout_s: float = 300) -> int | None:
+        """Chroma's copy written anew by the thread that keeps it; its size, None without a copy."""
+        asked: Future[int | None] = Future()
+        self._rebuilds.append(asked)
+        self._wake.set()
+        return asked.result(timeout_s)
 
     def noticed(self) -> None:
         """Say that the store has changed: its words are found from now on, its meaning soon."""
@@ -220,6 +229,8 @@ class Service:
         embedded = self.index.embed_some()
         if not embedded:
             self.index.tend()
+        while self._rebuilds:
+            self._rebuilds.popleft().set_result(self.index.rebuild())
         self.keep_questions()
         return bool(embedded)
 

@@ -67,6 +67,16 @@ async def metrics(request: Request, who: Annotated[Caller, Depends(needs("read")
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+@router.post("/v1/index/rebuild", response_model=dict[str, Any])
+async def rebuild(request: Request, who: Annotated[Caller, Depends(needs("admin"))]) -> Response:
+    """Write Chroma's copy anew from the vectors in the store; search goes on meanwhile."""
+    service: Service = request.app.state.service
+    vectors = await to_thread.run_sync(service.rebuild)
+    if vectors is None:
+        raise Unavailable("Chroma's copy cannot be written by this process; see /readyz for why")
+    return body.as_json({"vectors": vectors})
+
+
 def _later(what: str) -> Unavailable:
     return NotBuilt(f"{what} is not part of this version; what is, is listed at /openapi.json")
 

@@ -10,7 +10,7 @@ import pytest
 from ingest.incident import Incident
 from retrieval.search import Question
 from serving.service import Service
-from tests.serving.conftest import incident
+from tests.serving.conftest import client_of, incident
 
 
 def fill(service, count=3):
@@ -70,6 +70,20 @@ def test_the_background_keeps_in_step_with_what_another_process_writes(cold_sett
         service.close()
 
     assert (sources(found)[0], found.degraded) == ("2", None)
+
+
+def test_a_running_service_writes_the_copy_anew_when_asked(cold_settings):
+    service = Service.open(cold_settings)
+    fill(service)
+    service.start()
+    try:
+        until(lambda: service.index.lag() == 0 and service.index.condition().copy == "sound")
+        with client_of(service) as client:
+            answer = client.post("/v1/index/rebuild")
+    finally:
+        service.close()
+
+    assert (answer.status_code, answer.json()) == (200, {"vectors": 3})
 
 
 def test_a_restart_embeds_nothing_again(cold_settings):
