@@ -62,6 +62,50 @@ class RetrievalSettings(Section):
     )
 
 
+class TrainingSettings(Section):
+    base: str = Field(
+        "offline",
+        description="offline: the small base made by `scarwise base build`, which needs no "
+        "download and proves the machinery only; or any Hugging Face causal LM by name or path",
+    )
+    revision: str = Field(
+        "", description="empty: a path needs none; a name on the hub needs its commit pinned here"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the GPU when there is one"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU, where it is exact to repeat"
+    )
+    recipe: str = Field(
+        "auto", description="auto: tiny for the offline base, else lora; or a recipe's TOML file"
+    )
+    auto_promote: bool = Field(
+        False, description="off: a person promotes what the gate passed; on: the job does"
+    )
+    due_incidents: int = Field(
+        50, ge=1, description="new resolved incidents that make a retraining due"
+    )
+    due_days: int = Field(
+        30, ge=1, description="days after which a few new incidents are enough to be due"
+    )
+    due_novelty: float = Field(
+        0.5, ge=0, le=1, description="share of novel answers in the last 50 that makes it due"
+    )
+    least_rows: int = Field(
+        20, ge=1, description="usable new rows below which a run is skipped: nothing to learn from"
+    )
+    schedule_hours: int = Field(
+        0, ge=0, description="0: no schedule inside of `serve`; cron or a timer runs `retrain`"
+    )
+
+
+class MlflowSettings(Section):
+    uri: str = Field("", description="empty: SQLite in the data folder; or a tracking server's URL")
+    experiment: str = Field("scarwise", description="where the runs are listed")
+    model: str = Field("scarwise-diagnosis", description="the registered model's name")
+
+
 class ServeSettings(Section):
     host: str = Field("127.0.0.1", description="loopback: any other address needs a token first")
     port: int = Field(8420, ge=0, le=65535, description="unassigned, easy to remember")
@@ -71,6 +115,9 @@ class ServeSettings(Section):
     log: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="a line a request; never an incident's text"
     )
+    model_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="after it the answer without a model is given"
+    )
 
 
 class Settings(Section):
@@ -79,6 +126,8 @@ class Settings(Section):
     home: Path
     store: StoreSettings = StoreSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    training: TrainingSettings = TrainingSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     serve: ServeSettings = ServeSettings()
 
     @property
@@ -101,7 +150,13 @@ class Settings(Section):
 
 def sections() -> dict[str, type[Section]]:
     """The sections of the file, in order."""
-    return {"store": StoreSettings, "retrieval": RetrievalSettings, "serve": ServeSettings}
+    return {
+        "store": StoreSettings,
+        "retrieval": RetrievalSettings,
+        "training": TrainingSettings,
+        "mlflow": MlflowSettings,
+        "serve": ServeSettings,
+    }
 
 
 def home(environment: Mapping[str, str] = os.environ) -> Path:
@@ -200,7 +255,7 @@ def _refusal(error: ValidationError, origin: Mapping[tuple[str, str], str]) -> R
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, SecretStr):
         return '"********"' if value.get_secret_value() else '""'

@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ["ingest", "retrieval", "training", "eval", "serving"]
-HEAVY = {"torch", "transformers", "sentence_transformers", "mlflow", "chromadb", "onnxruntime"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "mlflow", "chromadb", "onnxruntime"} | {
+    "datasets",
+    "peft",
+    "accelerate",
+    "matplotlib",
+    "llguidance",
+    "pyarrow",
+    "pandas",
+}
 MODULES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 
