@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -27,7 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-REVISION = "0001"  # the newest migration: a database that says so is opened without Alembic
+REVISION = "0002"  # the newest migration: a database that says so is opened without Alembic
 
 
 class Moment(TypeDecorator[datetime]):
@@ -193,6 +194,85 @@ idempotency = Table(
     Column("status", Integer, nullable=False),
     Column("response", Text, nullable=False),
     Column("at", Moment, nullable=False, index=True),
+)
+
+# A case is an evaluation case first: while it is here, neither it nor a near-copy is trained on.
+embargo = Table(
+    "embargo",
+    metadata,
+    Column("incident_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("era", Integer, nullable=False),
+    Column("slice", Text, nullable=False),
+    Column("suite", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    _of_a_version(),
+    Index("ix_embargo_incident_id_version", "incident_id", "version"),
+)
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("withdrawn_at", Moment),  # it taught what was forgotten since: its files go
+)
+
+# Does not go with the incident: that an adapter was taught it must be known after it is forgotten.
+lesson = Table(
+    "lesson",
+    metadata,
+    Column("dataset", Text, ForeignKey("dataset.name"), primary_key=True),
+    Column("incident_id", Text, primary_key=True, index=True),
+    Column("version", Integer, primary_key=True),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("dataset", Text, ForeignKey("dataset.name")),
+    Column("base_hash", Text, nullable=False),
+    Column("prompt_hash", Text, nullable=False),
+    Column("adapter_sha256", Text, nullable=False),
+    Column("folder", Text, nullable=False),  # relative to the data folder
+    Column("run_id", Text),
+    Column("verdict", Text),  # the gate's; null = not judged yet
+    Column("report", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("parent", Integer, ForeignKey("model.version")),  # the adapter it continued from
+    Column("tainted", JSON, nullable=False),  # ids of incidents that it was taught and must forget
+    Column("promoted_at", Moment),
+    Index("ix_model_adapter_sha256", "adapter_sha256", unique=True),
+)
+
+pointer = Table(
+    "pointer",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("champion", Integer),  # null = the base itself
+    Column("earlier", JSON, nullable=False),  # the champions before, the latest last
+    Column("challenger", Integer),
+    Column("frozen", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    ForeignKeyConstraint(["champion"], ["model.version"], name="fk_pointer_champion"),
+    ForeignKeyConstraint(["challenger"], ["model.version"], name="fk_pointer_challenger"),
+    CheckConstraint("id = 1", name="only_one"),
+)
+
+retraining = Table(
+    "retraining",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("started_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("outcome", Text),  # null while it goes on
 )
 
 # Text and nothing richer, also for the time and the detail: what is hashed is what is kept, byte

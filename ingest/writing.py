@@ -13,6 +13,7 @@ from ingest.database import slices
 from ingest.draft import Draft, drafts_of, safe_text
 from ingest.errors import Refused, Unknown
 from ingest.incident import Incident, check_clock, visible
+from ingest.lineage import unlearn
 
 _version, _change, _forgotten = schema.incident_version, schema.change, schema.forgotten
 _END = (
@@ -119,8 +120,10 @@ class Writing:
     def forget(self, id: str, *, reason: str) -> None:
         """Delete every version of it, and what was said, shown or computed of it, for good.
 
-        Only its id stays: in the trail, in the feed, and among those that are not taken again.
-        Nothing happens when it was forgotten before; raises `Unknown` when it never was here.
+        Datasets that teach it are withdrawn, and models that it taught are tainted. Only its id
+        stays: in the trail, in the feed, in what taught it, and among those that are not taken
+        again. Nothing happens when it was forgotten before; raises `Unknown` when it never was
+        here.
         """
         id = visible(id)
         if forgotten_at(self.connection, [id]):
@@ -130,7 +133,7 @@ class Writing:
         if not versions:
             raise no_such(self.connection, id)
         replies = schema.idempotency
-        # Verdicts, citations and vectors go by cascade.
+        # Verdicts, citations, vectors and an embargo go by cascade.
         self.connection.execute(delete(_version).where(_version.c.incident_id == id))
         # First the new step: a place in the feed that was read must not be given out again.
         [place] = self.changed([(id, versions[-1], "forget")])
@@ -139,6 +142,7 @@ class Writing:
         self.connection.execute(delete(replies).where(replies.c.response.contains(id)))
         self.connection.execute(insert(_forgotten).values(incident_id=id, at=self.now))
         self.record("incident.forgotten", id, versions=len(versions), reason=self.safe(reason))
+        self.acts += unlearn(self.connection, id, self.now)
         self.forgot = True
 
     def _latest(self, ids: Sequence[str]) -> dict[str, _Row]:

@@ -11,6 +11,7 @@ from retrieval.claims import Precedent as Near
 from retrieval.claims import precedents as nearest
 from retrieval.differences import Alert, Check, Difference, checks, differences
 from retrieval.fixes import Fix, fixes, times
+from retrieval.policy import Ruling
 from retrieval.quotes import Citation, Record, key
 from retrieval.search import Answer, Hit, Question
 
@@ -33,12 +34,22 @@ class Precedent(Record):
     supports: bool  # whether it had the cause that is named
 
 
+class Hypothesis(Record):
+    """What a model says by itself: its own words, no evidence; `ruling` is on the fix it names."""
+
+    text: str
+    fix: str | None
+    ruling: Ruling | None
+    words: str
+
+
 class Diagnosis(Record):
     """What was found about an alert.
 
-    `root_cause`, every `quote` and every `text` stand letter by letter in the incident version
-    that they name; all other words are fixed labels around counts and values. `confidence` is null
-    while no calibrator has proved itself; `confidence_words` count instead.
+    `root_cause`, every `quote` and the `text` of every action stand letter by letter in the
+    incident version that they name; all other words are fixed labels around counts and values,
+    but for the `hypothesis`, which is a model's. `model` says which model had a say. `confidence`
+    is null while no calibrator has proved itself; `confidence_words` count instead.
     """
 
     status: Status
@@ -52,6 +63,7 @@ class Diagnosis(Record):
     differs: list[Difference]
     checks: list[Check]
     precedents: list[Precedent]
+    hypothesis: Hypothesis | None
     model: dict[str, str] | None
     degraded: str | None
     query_id: str
@@ -91,6 +103,7 @@ def diagnose_from(
         differs=[d for p in near for d in differences(alert, p.hit.stored)],
         checks=[] if novel else checks(alert, _trusted(near), quoted),
         precedents=[_precedent(hit, supporting) for hit in answer.hits],
+        hypothesis=None,
         model=None,
         degraded=answer.degraded,
         query_id=answer.query_id,
@@ -159,14 +172,19 @@ def _confidence_words(
     if novel or not near:
         return "not seen before"
     if named:
-        what = "a cause of this family seen" if named.by_family else "seen"
-        return f"{what} {times(named.seen)}, {_fix_words(done)}"
+        return named_words(named, done)
     similar = times(occurrences([s for p in near for s in p.witnesses()]))
     if not found.causes:
         return f"similar incidents seen {similar}, no cause on record"
     if len(found.causes) == 1:
         return f"similar incidents seen {similar}, one cause on record"
     return f"similar incidents seen {similar}, {len(found.causes)} different causes on record"
+
+
+def named_words(named: Cause, done: Sequence[Fix]) -> str:
+    """How often the cause that is named was seen, and whether its best fix held."""
+    what = "a cause of this family seen" if named.by_family else "seen"
+    return f"{what} {times(named.seen)}, {_fix_words(done)}"
 
 
 def _fix_words(done: Sequence[Fix]) -> str:

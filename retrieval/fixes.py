@@ -172,10 +172,14 @@ def _nearly_the_same(a: Tried, b: Tried) -> bool:
     either = a.stems | b.stems
     if not either or len(a.stems & b.stems) < SAME_WORDS * len(either):
         return False
-    one, other = a.citation.quote, b.citation.quote
+    return not contradicts(a.citation.quote, b.citation.quote)
+
+
+def contradicts(one: str, other: str) -> bool:
+    """Whether two texts of like words say opposite things: raised and lowered, do and do not."""
     if bool(_NEGATED.search(one)) != bool(_NEGATED.search(other)):
-        return False
-    return not any(
+        return True
+    return any(
         (up.search(one) and down.search(other)) or (down.search(one) and up.search(other))
         for up, down in _OPPOSITES
     )

@@ -81,7 +81,8 @@ class Prompt:
     task: Task
     system: str
     user: str
-    precedents: tuple[tuple[str, int], ...]
+    precedents: tuple[tuple[str, int], ...] = ()
+    form: dict[str, Any] | None = None  # the JSON schema of the answer, where the task has another
 
     def messages(self) -> list[dict[str, str]]:
         """For a chat template."""
@@ -131,7 +132,8 @@ def fix_of(incident: Incident) -> str | None:
 
 def written(answer: Reply | Choice) -> str:
     """The answer as the model writes it: compact JSON, its keys always in one order."""
-    return json.dumps(answer.model_dump(exclude_none=True), ensure_ascii=False)
+    said = answer.model_dump(exclude_none=True)
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
 def parsed(text: str) -> Reply:

@@ -14,15 +14,18 @@ from fastapi.openapi.utils import get_openapi
 from ingest.incident import Incident
 from serving import problem
 from serving.metrics import Metrics
-from serving.routes import console, incidents, operations, questions, verdicts
+from serving.routes import console, incidents, models, operations, questions, verdicts
 from serving.service import Service
-from serving.wire import DiagnoseRequest, FeedbackRequest, SearchRequest
+from serving.waiting import MOST_WAITING
+from serving.wire import Decision, DiagnoseRequest, FeedbackRequest, Promotion, SearchRequest
 
 log = logging.getLogger(__name__)
 
-# More would only queue for the same cores, with a query half done in each.
-THREADS = 8
+# More would only queue for the same cores, with a query half done in each; those that wait for the
+# model take no core, and must not keep a search waiting.
+THREADS = 8 + MOST_WAITING
 
+_BODIES = (Incident, SearchRequest, DiagnoseRequest, FeedbackRequest, Decision, Promotion)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -53,6 +56,7 @@ def create_app(service: Service) -> FastAPI:
         incidents.router,
         questions.router,
         verdicts.router,
+        models.router,
         operations.router,
         console.router,
     ):
@@ -89,7 +93,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         components = schema.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Incident, SearchRequest, DiagnoseRequest, FeedbackRequest):
+        for model in _BODIES:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(described.pop("$defs", {}))
             components[model.__name__] = described

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from ingest.errors import Refused, Unavailable
-from serving.commands import ask, audit, incidents, index, machine, take_in, token, verdicts
+from serving.commands import (
+    ask,
+    audit,
+    dataset,
+    evaluate,
+    incidents,
+    index,
+    machine,
+    models,
+    take_in,
+    token,
+    verdicts,
+)
 
 OK, FAULT, REFUSED, PARTLY, UNAVAILABLE, UNSOUND = range(6)
 
@@ -27,10 +39,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (machine, take_in, ask, verdicts):
+for module in (machine, take_in, ask, verdicts, models, evaluate):
     module.install(app)
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(index.app, name="index")
+app.add_typer(dataset.app, name="dataset")
 app.add_typer(audit.app, name="audit")
 app.add_typer(token.app, name="token")
 

@@ -1,8 +1,12 @@
 """The service in numbers, for Prometheus; no label ever holds an id or a text."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.live import Live
 from serving.service import Service
+from serving.waiting import Reason
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -40,6 +44,24 @@ class Metrics:
         self._degraded = Gauge(
             "scarwise_degraded", "1 when answers come from words only.", registry=self.registry
         )
+        self._model = Gauge(
+            "scarwise_model_version", "The adapter served; 0 is none.", registry=self.registry
+        )
+        self._refused = Gauge(
+            "scarwise_model_refused", "1 while the champion is not served.", registry=self.registry
+        )
+        self._swaps = Gauge(
+            "scarwise_model_swaps_total", "Changes of the served model.", registry=self.registry
+        )
+        self._answers = Gauge(
+            "scarwise_model_answers_total", "Answers a model had a say in.", registry=self.registry
+        )
+        self._fallbacks = Gauge(
+            "scarwise_model_fallbacks_total",
+            "Answers given without the model, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def exposition(self, service: Service) -> bytes:
         """Everything, as Prometheus reads it."""
@@ -50,5 +72,14 @@ class Metrics:
         self._lag.set(condition.lag)
         self._healed.set(condition.healed)
         self._sound.set(condition.copy == "sound")
-        self._degraded.set(service.rung == "lexical only")
+        self._degraded.set(service.without_meaning is not None)
+        self._expose(service.live)
         return generate_latest(self.registry)
+
+    def _expose(self, live: Live) -> None:
+        self._model.set(live.serving.version if live.serving else 0)
+        self._refused.set(live.why is not None)
+        self._swaps.set(live.swaps)
+        self._answers.set(live.answers)
+        for reason in get_args(Reason):
+            self._fallbacks.labels(reason).set(live.fallbacks[reason])

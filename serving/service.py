@@ -9,9 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
-from ingest import feedback, queries
+from ingest import feedback, lessons, queries
 from ingest.errors import Refused, Unavailable
 from ingest.queries import Cited, KeptQuery
 from ingest.store import Store
@@ -19,10 +20,16 @@ from retrieval import search as searching
 from retrieval.diagnosis import Diagnosis, diagnose_from
 from retrieval.embed import Embedder
 from retrieval.generations import Generations
+from retrieval.grounded import grounded
 from retrieval.index import Index
+from retrieval.prompt import prompt
 from retrieval.search import Answer, Question
+from serving.live import Live, base_with
 from serving.settings import Settings
+from serving.waiting import NoAnswer
 from serving.wire import version_view
+from training import registry
+from training.model import Loaded, load_base
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +59,12 @@ class Service:
         self.settings = settings
         self.store = store
         self.index = Index(store, exact_below=settings.retrieval.exact_below)
+        self.live = Live(
+            store,
+            settings.home,
+            partial(load_model, settings),
+            timeout_s=settings.serve.model_timeout_s,
+        )
         self.without_meaning: str | None = "the embedder is not loaded yet"
         self.unkept: deque[KeptQuery] = deque(maxlen=MOST_UNKEPT)
         self.started_at = datetime.now(UTC)
@@ -66,6 +79,7 @@ class Service:
     def open(cls, settings: Settings) -> "Service":
         """The service of this data folder, its store migrated and its words indexed."""
         service = cls(settings, open_store(settings))
+        service.remove_withdrawn()
         service.index.follow()
         return service
 
@@ -117,11 +131,13 @@ class Service:
         self._threads = [loading, following]
         for thread in self._threads:
             thread.start()
+        self.live.start()
 
     def close(self) -> None:
         """Stop keeping in step, keep the questions asked, release the store."""
         self._stopping.set()
         self._wake.set()
+        self.live.close()
         for thread in self._threads:
             thread.join(timeout=10)
         self.keep_questions()
@@ -138,11 +154,18 @@ class Service:
     def noticed(self) -> None:
         """Say that the store has changed: its words are found from now on, its meaning soon."""
         self.index.follow()
+        self.live.noticed()
         self._wake.set()
+
+    def remove_withdrawn(self) -> None:
+        """Delete the files of datasets that teach what was forgotten."""
+        lessons.remove_withdrawn(self.store, self.settings.datasets)
 
     @property
     def rung(self) -> Rung:
         """Where on the ladder answers come from now."""
+        if self.live.serving:
+            return "adapter"
         return "lexical only" if self.without_meaning else "extractive"
 
     def search(self, question: Question) -> Answer:
@@ -155,7 +178,7 @@ class Service:
         """One question from start to finish, in the order that an auditor would ask."""
         began = time.perf_counter()
         answer = self._explained(searching.search(question, self.index, query_id=new_query_id()))
-        diagnosis = diagnose_from(question, answer)
+        diagnosis = self._modelled(diagnose_from(question, answer), question, answer)
         self._note("diagnose", question, answer, status=diagnosis.status)
         took_ms = round((time.perf_counter() - began) * 1000, 2)
         return diagnosis.model_copy(update={"took_ms": took_ms})
@@ -170,6 +193,21 @@ class Service:
             for _ in batch:
                 self.unkept.popleft()
             return len(batch)
+
+    def _modelled(self, diagnosis: Diagnosis, question: Question, answer: Answer) -> Diagnosis:
+        """With what the served model says, checked; as it is where that is nothing of use.
+
+        A question about the past is not asked of a model that may have learned what came after.
+        """
+        if not self.live.is_wanted or self.live.knows_more_than(question.as_of):
+            return diagnosis
+        asked = prompt(question.text, [hit.stored for hit in answer.hits])
+        try:
+            said = self.live.answer(asked)
+        except NoAnswer as none:
+            why = "; ".join(filter(None, (diagnosis.degraded, f"answered without a model: {none}")))
+            return diagnosis.model_copy(update={"degraded": why})
+        return grounded(diagnosis, asked, said.reply, answer.hits, said.model)
 
     def _explained(self, answer: Answer) -> Answer:
         """With the reason why meaning was not compared, where it was not."""
@@ -240,6 +278,19 @@ def open_store(settings: Settings) -> Store:
     return Store.open(settings.store_url, redact_ips=settings.store.redact_ips)
 
 
+def load_model(settings: Settings, base_hash: str) -> Loaded:
+    """The base of the settings; of the offline ones, that with this hash. Raises `ModelUnsound`."""
+    named = settings.training.base
+    if named == "offline":
+        named = str(base_with(base_hash, settings.bases))
+    return load_base(
+        named,
+        revision=settings.training.revision,
+        device=settings.training.device,
+        dtype=settings.training.dtype,
+    )
+
+
 def new_query_id() -> str:
     """An id that nobody can guess from another."""
     return f"q-{uuid.uuid4().hex[:16]}"
@@ -254,5 +305,9 @@ def kept_about(store: Store, incident_id: str, as_of: datetime | None = None) ->
         "quarantine": current.quarantine,
         "versions": [version_view(v) for v in store.versions(incident_id)],
         "feedback": [f.model_dump(mode="json") for f in said],
-        "lineage": {"queries": queries.citing(store, incident_id), "datasets": [], "adapters": []},
+        "lineage": {
+            "queries": queries.citing(store, incident_id),
+            "datasets": lessons.lessons_of(store, incident_id),
+            "adapters": registry.adapters_of(store, incident_id),
+        },
     }

@@ -143,6 +143,14 @@ class Settings(Section):
         return self.home / "index"
 
     @property
+    def datasets(self) -> Path:
+        return self.home / "datasets"
+
+    @property
+    def bases(self) -> Path:
+        return self.home / "bases"
+
+    @property
     def running(self) -> Path:
         """Where a running service says on which port it listens."""
         return self.home / "serve.json"

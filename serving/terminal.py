@@ -9,6 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from serving.comparison import figures, findings
+
 VERDICTS = {
     "fixed_it": "fixed it",
     "did_not_fix": "did not fix it",
@@ -74,6 +76,35 @@ def outcomes_in_words(outcomes: dict[str, int]) -> str:
     return ", ".join(f"{words} {outcomes[v]}" for v, words in VERDICTS.items() if outcomes.get(v))
 
 
+_RULING_WORDS = {"pass": "held", "fail": "FAILED", "inconclusive": "UNPROVEN", "note": "note"}
+_VERDICT_STYLE = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+
+
+def show_model(out: Console, model: dict[str, Any]) -> None:
+    """One model: what it is, what the gate found on it, and what was done with it."""
+    verdict = model["verdict"]
+    head = Text(model["name"], style="bold")
+    head.append(f"  {(verdict or 'not judged').upper()}", style=_VERDICT_STYLE.get(verdict, ""))
+    out.print(head)
+    facts = [", ".join(model["marks"]), f"made {str(model['at'])[:16]}", model["dataset"]]
+    facts += [f"from diag-v{model['parent']}" if model["parent"] else "from the base"]
+    out.print(Text("  ".join(f for f in facts if f), style="dim"))
+    if model["tainted"]:
+        out.print(Text(f"tainted: it was taught {', '.join(model['tainted'])}", style="yellow"))
+    for found in findings(model["report"]):
+        numbers = "  ".join(f"{name} {figure}" for name, figure in found.numbers)
+        _section(out, f"{found.check}: {_RULING_WORDS.get(found.ruling, found.ruling)}")
+        for text, style in ((found.words, ""), (numbers, "dim"), (found.rule, "dim")):
+            if text:
+                out.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
+    if metrics := figures(model["metrics"]):
+        _section(out, "figures")
+        table(out, ("figure", "value"), metrics)
+    _section(out, "acts")
+    acts = [(a["at"][:16], a["actor"], a["act"], a["detail"].get("reason")) for a in model["acts"]]
+    table(out, ("at", "actor", "act", "reason"), acts)
+
+
 def table(out: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows under their column names, as wide as they need."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
@@ -115,6 +146,8 @@ def show_diagnosis(out: Console, diagnosis: dict[str, Any]) -> None:
         for cause in diagnosis["causes"][:3]:
             _quote(out, cause["quote"], cause["citations"][0])
     _actions(out, diagnosis["actions"][:4])
+    if diagnosis["hypothesis"]:
+        _hypothesis(out, diagnosis["hypothesis"])
     if diagnosis["precedents"]:
         _section(out, "nearest" if status == "novel" else "precedents")
     for place, precedent in enumerate(diagnosis["precedents"][:3], 1):
@@ -123,7 +156,21 @@ def show_diagnosis(out: Console, diagnosis: dict[str, Any]) -> None:
         _section(out, "look whether this is so too")
     for check in diagnosis["checks"][:3]:
         _quote(out, check["quote"], check)
-    out.print(Text(f"{diagnosis['query_id']}  {diagnosis['took_ms']:.0f} ms", style="dim"))
+    model = f"  {diagnosis['model']['name']}" if diagnosis["model"] else ""
+    footer = f"{diagnosis['query_id']}  {diagnosis['took_ms']:.0f} ms{model}"
+    out.print(Text(footer, style="dim"))
+
+
+def _hypothesis(out: Console, hypothesis: dict[str, Any]) -> None:
+    """What the model says by itself: never between quotation marks."""
+    _section(out, "a hypothesis, without evidence")
+    out.print(Padding(Text(_short(hypothesis["text"], 400)), (0, 0, 0, 2)))
+    if hypothesis["fix"]:
+        ruling = hypothesis["ruling"]["decision"]
+        line = Text(ruling.replace("_", " "), style=_RULING_STYLE[ruling])
+        line.append(f"  {_short(hypothesis['fix'], 300)}", style="default")
+        out.print(Padding(line, (0, 0, 0, 2)))
+    out.print(Padding(Text(hypothesis["words"], style="dim"), (0, 0, 0, 2)))
 
 
 def _section(out: Console, title: str) -> None:
@@ -193,6 +240,10 @@ def show_incident(out: Console, view: dict[str, Any]) -> None:
     _section(out, "versions")
     columns = ("version", "known_at", "recorded_at", "redactions")
     table(out, columns, [[v[c] for c in columns] for v in view["versions"]])
+    taught = [*view["lineage"]["datasets"], *view["lineage"]["adapters"]]
+    if taught:
+        _section(out, "taught")
+        out.print(Padding(Text(", ".join(taught)), (0, 0, 0, 2)))
     if view["feedback"]:
         _section(out, "verdicts")
         said = ("id", "verdict", "version", "who", "when", "note")

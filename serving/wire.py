@@ -1,10 +1,13 @@
 """What travels over HTTP: requests as they must be, answers as they will be."""
 
+import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ingest import audit
 from ingest.feedback import Verdict
 from ingest.incident import (
     Evidence,
@@ -15,8 +18,10 @@ from ingest.incident import (
     OptionalName,
     visible,
 )
-from ingest.store import Stored
+from ingest.store import Store, Stored
 from retrieval.search import Answer, Hit, Question
+from training import registry
+from training.registry import Pointer, Registered
 
 LONGEST_QUESTION = 100_000  # characters: a screenful of pasted logs many times over
 
@@ -96,6 +101,18 @@ class Reason(Request):
     reason: OptionalLine = None
 
 
+class Decision(Reason):
+    """A move of the registry's pointer; with `revision`, only while the pointer is still there."""
+
+    revision: int | None = Field(None, ge=0)
+
+
+class Promotion(Decision):
+    """`override` signs for a model that the gate did not pass or that is tainted."""
+
+    override: bool = False
+
+
 class Refusal(BaseModel):
     index: int
     why: str
@@ -149,6 +166,48 @@ class SearchAnswer(BaseModel):
     took_ms: float
 
 
+class PointerView(BaseModel):
+    """Versions; null is the base itself. `changed` is false when it stood so already."""
+
+    champion: int | None
+    previous: int | None
+    challenger: int | None
+    frozen: bool
+    revision: int
+    changed: bool = False
+
+
+class ModelView(BaseModel):
+    """One model; `marks` says what it is now, `tainted` names what it must forget."""
+
+    version: int
+    name: str
+    at: datetime
+    marks: list[Literal["champion", "previous", "challenger"]]
+    verdict: Literal["pass", "fail", "inconclusive"] | None
+    metrics: dict[str, Any]
+    dataset: str | None
+    parent: int | None
+    run_id: str | None
+    base_hash: str
+    prompt_hash: str
+    adapter_sha256: str
+    tainted: list[str]
+    promoted_at: datetime | None
+
+
+class ModelWhole(ModelView):
+    """One model with the gate's report on it, and the audit entries about it, the latest last."""
+
+    report: dict[str, Any]
+    acts: list[dict[str, Any]]
+
+
+class ModelList(BaseModel):
+    pointer: PointerView
+    models: list[ModelView]
+
+
 class IncidentView(Incident):
     """One incident with everything that is kept about it."""
 
@@ -191,6 +250,33 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "degraded": answer.degraded,
         "took_ms": round(answer.took_ms, 2),
     }
+
+
+def pointer_view(pointer: Pointer, before: Pointer | None = None) -> dict[str, Any]:
+    """The pointer as plain JSON-ready values; `before` is what it was when the act began."""
+    view = {name: getattr(pointer, name) for name in PointerView.model_fields if name != "changed"}
+    return {**view, "changed": before is not None and before.revision != pointer.revision}
+
+
+def model_view(model: Registered, pointer: Pointer) -> dict[str, Any]:
+    """The model as plain JSON-ready values, field for field `ModelView`."""
+    fields = [name for name in ModelView.model_fields if name != "marks"]
+    marks = [
+        mark
+        for mark in ("champion", "previous", "challenger")
+        if getattr(pointer, mark) == model.version
+    ]
+    return {**{name: getattr(model, name) for name in fields}, "marks": marks}
+
+
+def model_whole(store: Store, version: int) -> dict[str, Any]:
+    """The model with its report and its trail, field for field `ModelWhole`. Raises `Unknown`."""
+    model = registry.get(store, version)
+    acts = [
+        {**asdict(entry), "detail": json.loads(entry.detail)}
+        for entry in audit.entries(store, subject=model.name)
+    ]
+    return {**model_view(model, registry.pointer(store)), "report": model.report, "acts": acts}
 
 
 def version_view(stored: Stored) -> dict[str, Any]:

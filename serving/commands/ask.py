@@ -135,6 +135,9 @@ def _from_here(call: str, asked: dict[str, Any]) -> Any:
         house.index.embed_some(0)
         if call == "search":
             return answer_view(house.search(question))
+        if house.live.wants_loading():
+            print("scarwise: no service runs; loading the model here first", file=sys.stderr)
+            house.live.follow()
         return house.diagnose(question).model_dump(mode="json")
     finally:
         house.close()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from serving.commands.options import ACTOR, AsJson, Reason, Yes, confirmed, opened, say
+from serving.commands.options import ACTOR, AsJson, Reason, Yes, confirmed, loaded, opened, say
 
 app = typer.Typer(help="List, show, release from quarantine, forget.", no_args_is_help=True)
 
@@ -75,9 +75,17 @@ def release(incident_id: Id, reason: Reason = "not said", as_json: AsJson = Fals
 def forget(
     incident_id: Id, reason: Reason = "not said", yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Remove every version, verdict and vector of it; cannot be undone."""
+    """Remove every version, verdict and vector of it, and taint what it taught; for good."""
+    from ingest.lessons import remove_withdrawn
+    from training.registry import adapters_of
+
     with opened() as store:
         title = store.get(incident_id).incident.title
         confirmed(yes, f"Forget {incident_id} ({title}) for good?")
+        adapters = adapters_of(store, incident_id)
         store.forget(incident_id, actor=ACTOR, reason=reason)
-    say(as_json, {"forgotten": incident_id}, f"{incident_id} forgotten")
+        remove_withdrawn(store, loaded().datasets)
+    sentence = f"{incident_id} forgotten"
+    if adapters:
+        sentence += f"; tainted, because it taught them: {', '.join(adapters)}"
+    say(as_json, {"forgotten": incident_id, "tainted": adapters}, sentence)

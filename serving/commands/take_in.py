@@ -9,6 +9,7 @@ import typer
 
 from ingest.errors import Refused
 from ingest.incident import Incident
+from serving.commands.bar import Bar
 from serving.commands.options import ACTOR, AsJson, loaded, say
 from serving.running import running
 
@@ -51,7 +52,7 @@ def ingest(
     tally: Counter[str] = Counter()
     refused = [str(r) for r in left_out if not r.skipped]
     skipped = [str(r) for r in left_out if r.skipped]
-    with _bar("reading", sum(f.size for f in found)) as bar:
+    with Bar("reading", sum(f.size for f in found)) as bar:
         for file in found:
             bar.named(Path(file.path).name)
             records = importer.read(
@@ -113,7 +114,7 @@ def _embed(service: Any) -> int:
     service.index.follow()
     if not service.index.unembedded():
         return 0
-    with _bar("embedding", None) as bar:
+    with Bar("embedding", None) as bar:
         service.warm(progress=lambda p: bar.note(p.step))
         return int(service.embed_all(lambda p: bar.at(p.done, p.total)))
 
@@ -126,51 +127,3 @@ def _columns(pairs: list[str]) -> dict[str, str]:
             raise Refused(f"--map {pair}: expected FIELD=COLUMN, such as title=short_description")
         columns[field.strip()] = name.strip()
     return columns
-
-
-class _bar:
-    """A progress bar on a terminal; silence elsewhere."""
-
-    def __init__(self, what: str, total: int | None) -> None:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        from serving.terminal import notices
-
-        out = notices()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=out,
-            transient=True,
-            disable=not out.is_terminal,
-        )
-        self._what = what
-        self._task = self._progress.add_task(what, total=total, note="")
-
-    def __enter__(self) -> "_bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def named(self, name: str) -> None:
-        self._progress.update(self._task, description=f"{self._what} {name}")
-
-    def note(self, note: str) -> None:
-        self._progress.update(self._task, note=note)
-
-    def forward(self, step: int) -> None:
-        self._progress.advance(self._task, step)
-
-    def at(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total, note=f"{done} of {total}")

@@ -33,6 +33,7 @@ PLACES = [
     ("/search", "Search"),
     ("/incidents", "Incidents"),
     ("/quarantine", "Quarantine"),
+    ("/models", "Models"),
     ("/audit", "Audit"),
     ("/status", "Status"),
 ]

@@ -13,6 +13,7 @@ from serving.console.door import Looking, OwnForm, Visitor, local
 from serving.console.pages import Page, page, see
 from serving.console.revisions import Revision, revisions
 from serving.service import Service
+from training import registry
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 
@@ -82,6 +83,7 @@ def forgotten(request: Request, visitor: Looking, fields: OwnForm, incident_id: 
     reason = fields.get("reason", "").strip() or "not said"
     store.forget(incident_id, actor=visitor.actor, reason=reason)
     _service(request).noticed()
+    _service(request).remove_withdrawn()
     return see(with_notice("/incidents", "forgotten", id=incident_id))
 
 
@@ -120,6 +122,7 @@ def _whole(
         # A verdict asks its question again: once on the list is enough.
         citing=list({q.text: q for q in reversed(asked)}.values())[::-1],
         cited=len(citing),
+        taught=registry.adapters_of(store, incident_id),
         quote=quote,
         missing=missing,
         unconfirmed=unconfirmed,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from ingest import access, audit
 from ingest.errors import Refused, Unknown
 from ingest.store import Store
-from serving.console import asking, door, records
+from serving.console import asking, door, models, records
 from serving.console.door import Looking, OwnForm
 from serving.console.pages import STATIC, Page, page, see, static_file
 from serving.service import Service
@@ -15,6 +15,7 @@ from serving.service import Service
 router = APIRouter(route_class=Page, include_in_schema=False)
 router.include_router(asking.router)
 router.include_router(records.router)
+router.include_router(models.router)
 
 ENTRIES_A_PAGE = 50
 VERIFIED_UNASKED = 20_000  # entries, some 0.2 s; a longer trail is verified on request
@@ -54,12 +55,15 @@ def trail(
 def status(request: Request, visitor: Looking) -> Response:
     """How well questions are answered now, and on what."""
     service = _service(request)
+    serving = service.live.serving
     return page(
         request,
         "status.html",
         visitor,
         rung=service.rung,
         why=service.without_meaning,
+        model=serving.name if serving else None,
+        model_why=service.live.why,
         condition=service.index.condition(),
         counts=service.store.count(),
         since=service.started_at,

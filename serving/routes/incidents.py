@@ -129,7 +129,10 @@ async def shown(
 async def forgotten(
     request: Request, incident_id: str, who: Annotated[Caller, Depends(needs("admin"))]
 ) -> Response:
-    """Forget it: every version, verdict and vector; its name stays in the audit trail."""
+    """Forget it: every version, verdict and vector; its name stays in the audit trail.
+
+    Datasets that teach it are deleted, and models that it taught are marked as tainted.
+    """
     content = await body.read(request)
     reason = body.as_model(Reason, body.parsed(content)) if content else Reason()
 
@@ -137,7 +140,9 @@ async def forgotten(
         writing.forget(incident_id, reason=reason.reason or "not said")
         return 200, {"forgotten": incident_id}
 
-    return await body.done(request, content, who.name, forget)
+    response = await body.done(request, content, who.name, forget)
+    await to_thread.run_sync(request.app.state.service.remove_withdrawn)
+    return response
 
 
 @router.post("/{incident_id}/release", response_model=dict[str, Any])

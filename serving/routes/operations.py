@@ -41,19 +41,21 @@ async def ready(request: Request) -> Response:
 
     def look() -> dict[str, Any]:
         condition = service.index.condition()
-        if service.without_meaning:
+        if service.without_meaning or (service.live.why and not service.live.is_loading):
             status = "degraded"
         else:
-            status = "catching up" if condition.lag else "ready"
+            status = "catching up" if condition.lag or service.live.why else "ready"
+        serving = service.live.serving
+        why = [said for said in (service.without_meaning, service.live.why) if said]
         return {
             "status": status,
             "rung": service.rung,
             "index_lag": condition.lag,
             "embedder": condition.embedder,
-            "model": None,
+            "model": serving.name if serving else None,
             "incidents": condition.incidents,
             "index": condition.copy,
-            "why": service.without_meaning,
+            "why": "; ".join(why) or None,
         }
 
     return body.as_json(await to_thread.run_sync(look))
@@ -84,15 +86,6 @@ def _later(what: str) -> Unavailable:
 @router.post("/v1/webhooks/{tool}", include_in_schema=False)
 async def webhook(tool: str, who: Annotated[Caller, Depends(needs("write"))]) -> Response:
     raise _later(f"the webhook of {tool}")
-
-
-@router.get("/v1/models", include_in_schema=False)
-@router.post("/v1/models/rollback", include_in_schema=False)
-@router.post("/v1/models/freeze", include_in_schema=False)
-@router.post("/v1/models/thaw", include_in_schema=False)
-@router.post("/v1/models/{version}/promote", include_in_schema=False)
-async def models(who: Annotated[Caller, Depends(needs("read"))]) -> Response:
-    raise _later("the model registry")
 
 
 @router.api_route("/mcp", methods=["GET", "POST", "DELETE"], include_in_schema=False)

@@ -8,11 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from ingest import schema
+from ingest import audit, schema
 from ingest.errors import StoreUnreachable
 from ingest.store import Store
+from tests.ingest.given import incident
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,36 @@ def test_a_store_that_a_newer_version_made_is_left_alone(store, store_url):
     with store.reading() as connection:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     assert found == "9999"
+
+
+def test_a_store_of_the_first_release_is_brought_up_to_date_with_all_that_it_holds(
+    store, store_url
+):
+    [kept] = store.put([incident()], actor="test")
+    since = [schema.pointer, schema.lesson, schema.embargo, schema.retraining]
+    with store.transaction("the past") as writing:
+        for table in [*since, schema.model, schema.dataset]:
+            table.drop(writing.connection)
+        writing.connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+
+    again = Store.open(store_url)
+
+    with again.reading() as connection:
+        migrated = MigrationContext.configure(connection)
+        assert migrated.get_current_revision() == schema.REVISION
+        assert compare_metadata(migrated, schema.metadata) == []
+        pointer = connection.execute(select(schema.pointer)).mappings().one()
+    assert dict(pointer) == {
+        "id": 1,
+        "champion": None,
+        "earlier": [],
+        "challenger": None,
+        "frozen": False,
+        "revision": 0,
+    }
+    assert again.get(kept.id).incident.title == "db-3 disk full"
+    assert audit.verify(again).ok
+    again.close()
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path):

@@ -325,9 +325,6 @@ def test_a_diagnosis_wants_either_a_text_or_an_alert(client, asked):
     ("method", "path"),
     [
         ("POST", "/v1/webhooks/alertmanager"),
-        ("GET", "/v1/models"),
-        ("POST", "/v1/models/3/promote"),
-        ("POST", "/v1/models/rollback"),
         ("POST", "/mcp"),
     ],
 )

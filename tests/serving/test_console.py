@@ -9,7 +9,7 @@ from ingest import audit, feedback
 from tests.serving.browser import Seen, asked, harmful, press, put, see
 from tests.serving.conftest import incident
 
-PAGES = ["/", "/search", "/incidents", "/quarantine", "/audit", "/status", "/login"]
+PAGES = ["/", "/search", "/incidents", "/quarantine", "/models", "/audit", "/status", "/login"]
 ATTACKS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

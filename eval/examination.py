@@ -1,0 +1,253 @@
+"""The examination: a challenger beside the champion and the base, replayed, judged and written up.
+
+Everything is kept under `evals/`: the answers of each model on each suite, and for the challenger
+`gate.json`, `gate.md`, `arms.json` and `slices.json`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.cases import Case
+from eval.compare import SliceScore, four_arms, slice_scores
+from eval.evidence import Evidence, Integrity, Rules, Verdict
+from eval.gate import judge
+from eval.replay import Asking, folder_of, header_of, predictions, replay
+from eval.report import as_dict, in_one_sentence, markdown
+from eval.score import Arm, outcome
+from eval.suite import Suite
+from eval.transcript import Transcript
+from ingest.errors import Unreadable
+from retrieval.prompt import Prompt, parsed, prompt_hash
+from training import adapters
+from training.folders import in_our_words
+from training.model import Loaded, generate, nll, with_adapter, without_adapter
+from training.rows import Row
+from training.train import DevScore
+
+BASE = "base"
+AT_ONCE = 64
+SMOKE = 16
+ARMS: tuple[Arm, ...] = ("closed_book", "retrieval")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An adapter that may be asked: its name, its folder and its weights' hash."""
+
+    name: str
+    folder: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> "Model":
+        return cls(name, folder, adapters.manifest(folder).sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The verdict with its report as JSON, and the telling numbers first in `metrics`."""
+
+    verdict: Verdict
+    words: str
+    report: dict[str, Any]
+    metrics: dict[str, float]
+    folder: Path
+
+
+def examine(
+    suite: Suite,
+    *,
+    base: Loaded,
+    challenger: Model,
+    champion: Model | None,
+    rows: Sequence[Row],
+    newest: str,
+    past: Sequence[SliceScore],
+    evals: Path,
+    rules: Rules = Rules(),  # noqa: B008
+    progress: Progress | None = None,
+) -> Examined:
+    """The gate's verdict on the challenger; finished replays are read, not asked again.
+
+    `rows` are all that may have been taught: none may be a case of the suite.
+    """
+    base_said = replayed(suite, base, None, evals, progress)
+    champion_said = replayed(suite, base, champion, evals, progress) if champion else None
+    soundness = integrity(suite, base, challenger, rows)
+    said = replayed(suite, base, challenger, evals, progress)
+    cohorts = cohorts_of(suite)
+    evidence = Evidence(
+        challenger=said,
+        champion=champion_said,
+        base=base_said,
+        newest=newest,
+        retained=tuple(c for c in cohorts if c != newest),
+        integrity=soundness,
+        past=tuple(past),
+    )
+    verdict = judge(evidence, rules)
+    report = as_dict(verdict, evidence, rules)
+    report["slice_scores"] = [asdict(s) for s in slice_scores(said)]
+    folder = folder_of(evals, challenger.name, suite.name)
+    _written(folder, verdict, evidence, report)
+    metrics = telling(said, newest, evidence.retained)
+    return Examined(verdict, in_one_sentence(verdict), report, metrics, folder)
+
+
+def replayed(
+    suite: Suite, base: Loaded, model: Model | None, evals: Path, progress: Progress | None = None
+) -> Transcript:
+    """All that this model, or the base alone, answers to the suite; kept, and read when it is."""
+    name = model.name if model else BASE
+    header = header_of(
+        suite,
+        model=name,
+        base_hash=base.base_hash,
+        adapter_sha256=model.sha256 if model else None,
+    )
+
+    def told(arm: Arm, done: int, total: int) -> None:
+        if progress:
+            progress(f"{name}, {arm.replace('_', ' ')}", done, total)
+
+    with _Beside(base, model) as adapter:
+        return replay(
+            suite,
+            header=header,
+            answer=lambda prompts: generate(base, prompts, adapter=adapter, batch_size=AT_ONCE),
+            nll=lambda prompts, answers: nll(
+                base, prompts, answers, adapter=adapter, batch_size=AT_ONCE
+            ),
+            out=folder_of(evals, name, suite.name),
+            progress=told,
+        )
+
+
+def dev_score(
+    suite: Suite, newest: str
+) -> Callable[[Callable[[Sequence[Prompt]], list[str]]], DevScore]:
+    """What the sweep asks of a share of ΔW: the dev slice of every era, both arms together."""
+    eras = set(cohorts_of(suite))
+
+    def score(answer: Callable[[Sequence[Prompt]], list[str]]) -> DevScore:
+        asking = Asking(suite, answer, None, {})
+        new, kept = [], []
+        for arm in ARMS:
+            cases = [c for c in suite.of(arm, "dev") if c.cohort in eras]
+            for prediction in predictions(asking, arm, cases):
+                value = outcome(prediction)
+                if value is not None:
+                    (new if prediction.cohort == newest else kept).append(value)
+        return DevScore(_mean(new), _mean(kept))
+
+    return score
+
+
+def cohorts_of(suite: Suite) -> list[str]:
+    """The eras that the suite holds, the oldest first."""
+    named = {case.cohort for case in suite.cases if case.cohort.startswith("era ")}
+    return sorted(named, key=lambda cohort: int(cohort.removeprefix("era ")))
+
+
+def integrity(suite: Suite, base: Loaded, challenger: Model, rows: Sequence[Row]) -> Integrity:
+    """What is found on the adapter and on what it was taught, before any case is compared."""
+    try:
+        told = adapters.verify(challenger.folder, base.base_hash, prompt_hash())
+    except adapters.AdapterUnsound as error:
+        return Integrity(
+            finite_weights=None, weights_moved=None, keys_match=None, checksums_match=False,
+            base_matches=None, prompt_matches=None, overlap=None, smoke_asked=0, smoke_valid=0,
+            why=str(error),
+        )  # fmt: skip
+    asked, valid = _smoke(suite, base, challenger)
+    return Integrity(
+        finite_weights=True,
+        weights_moved=True,
+        keys_match=len(told.keys) > 0,
+        checksums_match=True,
+        base_matches=told.base_hash == base.base_hash,
+        prompt_matches=told.prompt_hash == prompt_hash(),
+        overlap=overlap(suite, rows),
+        smoke_asked=asked,
+        smoke_valid=valid,
+    )
+
+
+def overlap(suite: Suite, rows: Sequence[Row]) -> int:
+    """Rows that teach a case of the suite: its incident, or word for word its question."""
+    incidents = {case.incident[0] for case in suite.cases if case.incident}
+    questions = {asked.user for case in suite.cases for asked in case.asked.values()}
+    return sum(row.incident_id in incidents or row.user in questions for row in rows)
+
+
+def telling(said: Transcript, newest: str, retained: Sequence[str]) -> dict[str, float]:
+    """The few numbers by which models are compared at a glance, the most telling first."""
+    slices = {(s.cohort, s.arm): s for s in slice_scores(said)}
+    new = slices.get((newest, "retrieval"))
+    told = {"new cohort": new.share} if new else {}
+    old = [s for (cohort, arm), s in slices.items() if cohort in retained and arm == "retrieval"]
+    if old:
+        told["kept"] = sum(s.share * s.n for s in old) / sum(s.n for s in old)
+    closed = [s for (c, arm), s in slices.items() if c.startswith("era ") and arm == "closed_book"]
+    if closed:
+        told["closed book"] = sum(s.share * s.n for s in closed) / sum(s.n for s in closed)
+    if general := slices.get(("general", "closed_book")):
+        told["general"] = general.share
+    return {name: round(value, 4) for name, value in told.items()}
+
+
+def _smoke(suite: Suite, base: Loaded, challenger: Model) -> tuple[int, int]:
+    """How many of some prompts are answered in the agreed form."""
+    cases: list[Case] = [c for c in suite.of("retrieval") if c.form == "diagnosis"][:SMOKE]
+    with _Beside(base, challenger) as adapter:
+        texts = generate(base, [c.prompt("retrieval") for c in cases], adapter=adapter)
+    return len(cases), sum(map(_is_formed, texts))
+
+
+def _is_formed(text: str) -> bool:
+    try:
+        parsed(text)
+    except Unreadable:
+        return False
+    return True
+
+
+class _Beside:
+    """The adapter beside the base for as long as it is asked; nothing for the base alone."""
+
+    def __init__(self, base: Loaded, model: Model | None) -> None:
+        self._base = base
+        self._model = model
+        self._name = f"examined-{model.sha256[:12]}" if model else None
+
+    def __enter__(self) -> str | None:
+        if self._model and self._name:
+            with_adapter(self._base, self._model.folder, name=self._name)
+        return self._name
+
+    def __exit__(self, *_: object) -> None:
+        if self._name:
+            without_adapter(self._base, self._name)
+
+
+def _written(folder: Path, verdict: Verdict, evidence: Evidence, report: Mapping[str, Any]) -> None:
+    arms = [asdict(row) for row in four_arms(evidence.base, evidence.challenger, evidence.eras)]
+    with in_our_words(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _json(folder / "arms.json", arms)
+        _json(folder / "slices.json", report["slice_scores"])
+        _json(folder / "gate.json", report)
+        (folder / "gate.md").write_text(markdown(verdict, evidence), encoding="utf-8")
+
+
+def _json(path: Path, told: Any) -> None:
+    path.write_text(json.dumps(told, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,67 @@
+"""Folders of finished runs and evaluations, as training and evaluation leave them."""
+
+import json
+from pathlib import Path
+
+from training import registry
+
+CURVE = [
+    {"step": s, "loss": round(3.9 * 0.9**s + 0.08, 4), "tokens_per_s": 2000.0 + 10 * s}
+    for s in range(0, 60, 2)
+]
+
+
+def write(path: Path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def finished_run(home: Path, name: str, *, quota: int = 12, cpu_s: float = 31.5) -> Path:
+    folder = home / "runs" / name
+    recipe = {"seed": 7, "lora": {"rank": 16, "targets": ["q_proj", "v_proj"]}, "quota": quota}
+    write(folder / "recipe.json", recipe)
+    write(folder / "mixture.json", {"new": 480, "rehearsed": 88 * quota, "shards": {"general": 64}})
+    write(folder / "curve.jsonl", "".join(json.dumps(p) + "\n" for p in CURVE))
+    write(folder / "environment.json", {"torch": "2.13.0", "device": "cpu", "threads": 1})
+    write(folder / "cost.json", {"cpu_s": cpu_s, "tokens": 231_000, "peak_rss_mb": 610.5})
+    write(folder / "DONE", "{}")
+    return folder
+
+
+def finished_evaluation(home: Path, name: str, *, cause: float, verdict: str) -> Path:
+    folder = home / "evals" / name
+    arms = {"retrieval": {"cause": cause}, "closed_book": {"cause": cause - 0.2, "fix": None}}
+    write(folder / "scores.json", arms)
+    write(folder / "matrix.json", {"R": [[0.992, 0.0], [0.958, cause]], "BWT": -0.034})
+    write(folder / "gate.json", {"verdict": verdict, "retention": {"lower": -0.021}})
+    write(folder / "gate.md", f"# {verdict}\n")
+    write(folder / "retrieval.jsonl", '{"text": "the words of an incident"}\n')
+    return folder
+
+
+def manifest(home: Path, name: str) -> Path:
+    path = home / "datasets" / name / "manifest.json"
+    write(path, {"rows": 1536, "tasks": {"context": 480, "unseen": 96}, "prompt_hash": "p1"})
+    return path
+
+
+def register(store, home: Path, run: str, *, sha: str, metrics=None, verdict="pass"):
+    """The adapter of this run in the registry, with files of its own."""
+    folder = home / "adapters" / sha
+    write(folder / "adapter_config.json", {"r": 16})
+    write(folder / "adapter_model.safetensors", f"weights of {sha}")
+    write(folder / "manifest.json", {"sha256": sha})
+    return registry.register(
+        store,
+        dataset=None,
+        base_hash="b1",
+        prompt_hash="p1",
+        adapter_sha256=sha,
+        folder=f"adapters/{sha}",
+        run_id=run,
+        parent=None,
+        verdict=verdict,
+        report={},
+        metrics=metrics or {},
+        actor="test",
+    )
