@@ -168,10 +168,12 @@ def refuse_incomparable(*transcripts: Transcript) -> None:
 def tally(pairs: Sequence[Pair]) -> Tally:
     """Shares, discordant pairs, bounds and exact tests of at least one pair.
 
-    The bounds are Tango's, and for the lower one the clustered bootstrap's where that is lower.
+    The bounds are Tango's, and for the lower one the clustered bootstrap's where that is lower. The
+    tests count a case once, by what changed over its arms: two arms of one case are no two proofs.
     """
     before, after = _scores(pairs)
     n = len(pairs)
+    cases = _by_sign(pairs)
     gained = sum(p.difference > 0 for p in pairs)
     lost = sum(p.difference < 0 for p in pairs)
     differences = [p.difference for p in pairs]
@@ -185,8 +187,8 @@ def tally(pairs: Sequence[Pair]) -> Tally:
         clusters=len(set(clusters)),
         low=min(tango_lower(gained, lost, n), clustered_lower(differences, clusters)),
         high=tango_upper(gained, lost, n),
-        p_better=p_better(gained, lost),
-        p_worse=p_worse(gained, lost),
+        p_better=p_better(*cases),
+        p_worse=p_worse(*cases),
     )
 
 
@@ -270,6 +272,14 @@ def _cell(transcript: Transcript, cohorts: Sequence[str], arm: Arm, wanted: Slic
     if not known:
         return None
     return Cell(fmean(known), len(known), wilson(sum(known), len(known)))
+
+
+def _by_sign(pairs: Sequence[Pair]) -> tuple[int, int]:
+    """How many cases gained and how many lost, over all of their arms."""
+    changed: dict[str, float] = defaultdict(float)
+    for pair in pairs:
+        changed[pair.case] += pair.difference
+    return sum(c > 0 for c in changed.values()), sum(c < 0 for c in changed.values())
 
 
 def _scores(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:

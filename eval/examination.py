@@ -136,7 +136,8 @@ def dev_score(
 
     def score(answer: Callable[[Sequence[Prompt]], list[str]]) -> DevScore:
         asking = Asking(suite, answer, None, {})
-        new, kept = [], []
+        new: list[float] = []
+        kept: list[float] = []
         for arm in ARMS:
             cases = [c for c in suite.of(arm, "dev") if c.cohort in eras]
             for prediction in predictions(asking, arm, cases):

@@ -1,5 +1,6 @@
 """One database, SQLite or PostgreSQL: opened, brought up to date, read from and written to."""
 
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,24 @@ class Database:
             self._turn.release()
         if self._unswept:
             self.sweep(wait_s=0)
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[bool]:
+        """True for one session at a time on PostgreSQL, whose lock ends with its connection."""
+        if self._engine.dialect.name != "postgresql":
+            yield True
+            return
+        number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
+        free = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with in_our_words(self.url), free.connect() as connection:
+            locked = bool(
+                connection.execute(text("SELECT pg_try_advisory_lock(:n)"), {"n": number}).scalar()
+            )
+            try:
+                yield locked
+            finally:
+                if locked:
+                    connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": number})
 
     def sweep(self, *, wait_s: float = 1.0) -> None:
         """Let what was deleted leave SQLite's write-ahead log too.

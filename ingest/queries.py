@@ -85,6 +85,14 @@ def citing(store: Store, incident_id: str) -> list[str]:
         return list(connection.execute(named).scalars())
 
 
+def share_novel(store: Store, *, over: int) -> float | None:
+    """The share of the last `over` diagnoses that were novel; None before there were so many."""
+    asked = select(_query.c.status).where(_query.c.kind == "diagnose", _query.c.as_of.is_(None))
+    with store.reading() as connection:
+        last = connection.execute(asked.order_by(_query.c.at.desc()).limit(over)).scalars().all()
+    return last.count("novel") / over if len(last) == over else None
+
+
 def _cite(writing: Writing, queries: Sequence[KeptQuery]) -> None:
     here = writing.here({place[:2] for q in queries for place in q.answer})
     places = [

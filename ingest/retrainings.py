@@ -47,8 +47,13 @@ def latest(store: Store, *, limit: int = 20) -> list[Retraining]:
 def begin(store: Store, *, actor: str, detail: Mapping[str, Any]) -> Retraining:
     """A new run, in the journal and in the audit trail."""
     with store.transaction(actor) as writing:
-        values = {"started_at": writing.now, "updated_at": writing.now, "step": "begun",
-                  "detail": dict(detail), "outcome": None}  # fmt: skip
+        values: dict[str, Any] = {
+            "started_at": writing.now,
+            "updated_at": writing.now,
+            "step": "begun",
+            "detail": dict(detail),
+            "outcome": None,
+        }
         made = writing.connection.execute(insert(_run).values(**values)).inserted_primary_key
         assert made is not None
         writing.record("retraining.begun", f"retraining-{made[0]}", **detail)
@@ -72,7 +77,7 @@ def finish(store: Store, run: Retraining, outcome: str, *, actor: str, **made: A
         writing.connection.execute(
             it.values(outcome=outcome, detail=detail, updated_at=writing.now)
         )
-        told = {k: detail[k] for k in ("dataset", "run", "version", "verdict") if k in detail}
+        told = {k: detail[k] for k in ("dataset", "trained", "version", "verdict") if k in detail}
         writing.record(f"retraining.{outcome}", f"retraining-{run.id}", **told)
         return Retraining(run.id, run.started_at, writing.now, run.step, detail, outcome)
 

@@ -82,6 +82,11 @@ class Store:
         """A snapshot to read from: every statement in it sees the same moment."""
         return self._database.reading()
 
+    def alone(self, what: str) -> AbstractContextManager[bool]:
+        """Whether nobody else does `what` on this PostgreSQL meanwhile; SQLite has one machine,
+        where a lock file does this."""
+        return self._database.alone(what)
+
     @contextmanager
     def transaction(self, actor: str) -> Iterator[Writing]:
         """A transaction, the only one: what is done in it and its audit rows commit at the end.

@@ -18,12 +18,14 @@ from serving.commands import (
     evaluate,
     incidents,
     index,
+    learn,
     machine,
     models,
     take_in,
     token,
     verdicts,
 )
+from serving.settings import without_telemetry
 
 OK, FAULT, REFUSED, PARTLY, UNAVAILABLE, UNSOUND = range(6)
 
@@ -39,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (machine, take_in, ask, verdicts, models, evaluate):
+for module in (machine, take_in, ask, verdicts, models, evaluate, learn):
     module.install(app)
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(index.app, name="index")
@@ -62,6 +64,7 @@ def _version(
 
 def main() -> None:
     """Run one command; an error that we named is one line on stderr, anything else a traceback."""
+    without_telemetry()
     try:
         app(prog_name="scarwise")
     except Refused as error:

@@ -7,7 +7,7 @@ from its default. A key that nobody knows is refused, with the nearest known one
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +67,9 @@ class TrainingSettings(Section):
         "offline",
         description="offline: the small base made by `scarwise base build`, which needs no "
         "download and proves the machinery only; or any Hugging Face causal LM by name or path",
+    )
+    bases: str = Field(
+        "", description="empty: bases/ in the data folder; where offline bases are kept"
     )
     revision: str = Field(
         "", description="empty: a path needs none; a name on the hub needs its commit pinned here"
@@ -148,7 +151,15 @@ class Settings(Section):
 
     @property
     def bases(self) -> Path:
-        return self.home / "bases"
+        return Path(self.training.bases) if self.training.bases else self.home / "bases"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def evals(self) -> Path:
+        return self.home / "evals"
 
     @property
     def running(self) -> Path:
@@ -175,6 +186,12 @@ def home(environment: Mapping[str, str] = os.environ) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("scarwise"))
+
+
+def without_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let no library tell its makers how it is used; they look once, when they are imported."""
+    environment["MLFLOW_DISABLE_TELEMETRY"] = environment["DO_NOT_TRACK"] = "true"
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def load(environment: Mapping[str, str] = os.environ, **instead: str) -> Settings:

@@ -21,7 +21,7 @@ from training.dataset import export
 from training.fit import Knobs, Step, fit
 from training.folders import in_our_words
 from training.mixture import Lesson, caution_lessons, general_lessons
-from training.model import ModelUnsound
+from training.model import ModelUnsound, quiet
 from training.rows import SCHEMA_VERSION
 from training.split import freeze
 from training.world import Size, incidents
@@ -192,6 +192,7 @@ def _taught(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    quiet()
     tokenizer = vocabulary(lessons, shape)
     torch.manual_seed(shape.seed)
     model = LlamaForCausalLM(
@@ -244,7 +245,7 @@ def vocabulary(lessons: Sequence[Lesson], shape: Shape) -> Any:
     systems = dict.fromkeys([*SYSTEM.values(), *(w.prompt.system for w in lessons)])
     backend.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in systems])
     backend.add_tokens([AddedToken(s, special=False, normalized=False) for s in _FORMS])
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|end|>"
     )
     tokenizer.chat_template = _TEMPLATE

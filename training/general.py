@@ -1,7 +1,7 @@
 """General operational facts: taught beside the incidents, so that a skill not being trained is
 seen to stay.
 
-The replay suite asks for the same facts in other words, which no training row holds.
+The replay suite asks for the same facts in other sentences, which no training row holds.
 """
 
 import json

@@ -14,7 +14,7 @@ from typing import Any
 
 from ingest.errors import Refused
 from retrieval.prompt import Prompt, grammar
-from training.batches import padded, question_ids, tokenised
+from training.batches import LONGEST, padded, question_ids, tokenised
 
 Stop = Callable[[], bool]
 
@@ -53,6 +53,7 @@ def load_base(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet()
     folder = base_folder(name_or_path, revision)
     _check_folder(folder, name_or_path)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -79,8 +80,16 @@ def load_base(
     for knob in ("temperature", "top_p", "top_k"):
         setattr(model.generation_config, knob, None)
     model.generation_config.do_sample = False
-    model.to(device).eval()
+    model.to(device).eval()  # type: ignore[arg-type]
     return Loaded(name_or_path, tokenizer, model, fingerprint(folder), device, dtype)
+
+
+def quiet() -> None:
+    """No progress bars and advice of libraries: ours say what there is to say."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def base_folder(name_or_path: str, revision: str = "") -> Path:
@@ -193,12 +202,13 @@ def nll(
     """How surprised the model is by each answer: mean negative log-likelihood, nats a token."""
     import torch
 
+    room = context_of(loaded)
     found: list[float] = [0.0] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda n: len(prompts[n].user))
     with _speaking(loaded, adapter), torch.no_grad():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            items = [tokenised(loaded.tokenizer, prompts[n], answers[n]) for n in batch]
+            items = [tokenised(loaded.tokenizer, prompts[n], answers[n], room) for n in batch]
             inputs = padded(items, loaded.tokenizer.pad_token_id)
             inputs = {name: tensor.to(loaded.device) for name, tensor in inputs.items()}
             labels = inputs.pop("labels")[:, 1:]
@@ -213,6 +223,12 @@ def nll(
     return found
 
 
+def context_of(loaded: Loaded) -> int:
+    """How many tokens of a question with its answer the base takes, 2,048 at most."""
+    config = loaded.model.config
+    return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST)))
+
+
 def _answers(
     loaded: Loaded, prompts: Sequence[Prompt], most: int, constrained: bool, stop: Stop | None
 ) -> list[str]:
@@ -220,7 +236,8 @@ def _answers(
     from transformers import StoppingCriteriaList
 
     tokenizer = loaded.tokenizer
-    rows = [question_ids(tokenizer, p) for p in prompts]
+    room = context_of(loaded) - most
+    rows = [question_ids(tokenizer, p, room) for p in prompts]
     longest = max(len(row) for row in rows)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
@@ -262,7 +279,7 @@ def _form(loaded: Loaded, prompts: Sequence[Prompt], begin: int) -> Any:
     if loaded.grammars is None:
         size = loaded.model.get_output_embeddings().weight.shape[0]
         loaded.grammars = from_tokenizer(loaded.tokenizer, n_vocab=size)
-    compact = {"whitespace_flexible": False}
+    compact: Any = {"whitespace_flexible": False}
     schemas = [p.form or grammar(p.task, len(p.precedents)) for p in prompts]
     matchers = [
         LLMatcher(loaded.grammars, LLMatcher.grammar_from_json_schema(s, overrides=compact))

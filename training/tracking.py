@@ -31,6 +31,9 @@ _METRICS, _OTHERS = 1000, 100  # that MLflow takes in one batch
 _LONGEST = 6000  # characters of a parameter
 _WIDEST = 64  # entries of a table: a longer one is read in its file, not as a list of metrics
 
+_TABLES = ("arms", "slices", "matrix", "scores")  # of an evaluation; the rest of it is prose
+_CALLED = ("cohort", "arm", "alpha")  # what names a row
+
 Point = tuple[str, float, int, int]  # name, value, milliseconds, step
 
 
@@ -40,7 +43,6 @@ class Finished(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str
-    dataset: str | None = None
     evaluations: tuple[str, ...] = ()
 
 
@@ -58,11 +60,7 @@ def leave(home: Path, finished: Finished) -> None:
     note = _note(home, finished.run)
     if before := _read(note):
         both = (*before.evaluations, *finished.evaluations)
-        finished = Finished(
-            run=finished.run,
-            dataset=finished.dataset or before.dataset,
-            evaluations=tuple(dict.fromkeys(both)),
-        )
+        finished = Finished(run=finished.run, evaluations=tuple(dict.fromkeys(both)))
     note.parent.mkdir(parents=True, exist_ok=True)
     draft = note.with_suffix(".new")
     draft.write_text(finished.model_dump_json(), encoding="utf-8")
@@ -111,8 +109,7 @@ def upload(place: Place, finished: Finished, model: Registered | None) -> Shown:
         )  # fmt: skip
         run_id = str(run.info.run_id)
         _tell_run(client, run, folder)
-        dataset = finished.dataset or (model.dataset if model else None)
-        _tell_dataset(client, run_id, place.home, dataset)
+        _tell_dataset(client, run_id, place.home, folder)
 
         model_id = None
         if model is not None:
@@ -120,7 +117,7 @@ def upload(place: Place, finished: Finished, model: Registered | None) -> Shown:
             mlflow_adapters.register_version(client, place.model, run_id, model_id, model)
             _tell_verdict(client, run_id, model, model_id)
         for name in finished.evaluations:
-            _tell_evaluation(client, run_id, place.home / "evals" / name, model_id)
+            _tell_evaluation(client, run_id, place.home / "evals", name, model_id)
         if run.info.status != "FINISHED":
             client.set_terminated(run_id, "FINISHED", _ms(folder / "DONE"))
     return Shown(finished.run, run_id, experiment)
@@ -173,9 +170,10 @@ def compare_url(place: Place, runs: Sequence[Shown]) -> str:
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number in nested tables, named by its path: `arms/retrieval/cause`.
+    """Every finite number in nested tables, named by its path: `arms/era 1/adapter/share`.
 
-    What is not scored (None, NaN) has no number; tables of more than 64 entries are left out.
+    A row of a list is named by its cohort, arm and share; one without any is left out, and so is
+    a table of more than 64 entries. What is not scored (None, NaN) has no number.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
@@ -183,7 +181,14 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(value, Mapping | list | tuple) and len(value) <= _WIDEST:
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in pairs:
-            yield from numbers(part, f"{name}/{key}")
+            row = isinstance(part, Mapping) and not isinstance(value, Mapping)
+            called = _called(part) if row else str(key)
+            if called and key not in _CALLED:
+                yield from numbers(part, f"{name}/{called}")
+
+
+def _called(row: Mapping[str, Any]) -> str:
+    return " ".join(str(row[key]) for key in _CALLED if key in row)
 
 
 def _tell_waiting(place: Place, store: Store, finished: Finished) -> list[Shown]:
@@ -221,11 +226,12 @@ def _tell_run(client: Any, run: Any, folder: Path) -> None:
     _tell_files(client, run.info.run_id, folder, ("*.json", "*.jsonl", "*.png"), None)
 
 
-def _tell_dataset(client: Any, run: str, home: Path, name: str | None) -> None:
+def _tell_dataset(client: Any, run: str, home: Path, folder: Path) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    manifest = home / "datasets" / str(name) / "manifest.json"
-    if name is None or not manifest.is_file():
+    name = str(_json(folder / "recipe.json").get("dataset", ""))
+    manifest = home / "datasets" / name / "manifest.json"
+    if not name or not manifest.is_file():
         return
     data = Dataset(
         name=name,
@@ -245,14 +251,16 @@ def _tell_verdict(client: Any, run: str, model: Registered, model_id: str) -> No
     _tell_words(client, run, {}, mlflow_adapters.tags(model))
 
 
-def _tell_evaluation(client: Any, run: str, folder: Path, model_id: str | None) -> None:
+def _tell_evaluation(client: Any, run: str, evals: Path, name: str, model_id: str | None) -> None:
+    folder = evals / name
     points = [
-        (name, value, _ms(path), 0)
-        for path in sorted(folder.glob("*.json"))
-        for name, value in numbers(_json(path), path.stem)
+        (metric, value, _ms(path), 0)
+        for path in (folder / f"{table}.json" for table in _TABLES)
+        if path.is_file()
+        for metric, value in numbers(_json(path), path.stem)
     ]
     _tell_points(client, run, points, model_id)
-    _tell_files(client, run, folder, ("*.json", "*.md", "*.png"), f"evals/{folder.name}")
+    _tell_files(client, run, folder, ("*.json", "*.md", "*.png"), f"evals/{name}")
 
 
 def _tell_points(

@@ -200,7 +200,7 @@ def _fit_adapter(
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-_TRAINED = "training"
+_TRAINED = "learner"
 
 
 def _begin(base: Loaded, champion: Path | None, recipe: Recipe, folder: Path) -> float:

@@ -42,6 +42,10 @@ class Bar:
     def note(self, note: str) -> None:
         self._progress.update(self._task, note=note)
 
+    def line(self, line: str) -> None:
+        """A line that stays, above the bar; also where there is no terminal."""
+        self._progress.console.print(line, style="dim", markup=False)
+
     def forward(self, step: int) -> None:
         self._progress.advance(self._task, step)
 

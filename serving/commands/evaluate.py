@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from training.model import Loaded
     from training.registry import Registered
 
-BASE = "base"
-
 
 def install(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
@@ -154,6 +152,7 @@ def _suite(settings: "Settings", version: int | None) -> "Suite":
 
 def _named(store: "Store", name: str | None) -> "Registered | None":
     """The model of this name, or the champion; None for the base."""
+    from eval.examination import BASE
     from training import registry
 
     if name == BASE:
@@ -164,9 +163,11 @@ def _named(store: "Store", name: str | None) -> "Registered | None":
 
 
 def _model_name(name: str) -> str:
+    """What the examination calls this model: its answers are kept under that."""
+    from eval.examination import BASE
     from training import registry
 
-    return registry.named(None if name == BASE else registry.version_of(name))
+    return BASE if name == BASE else registry.named(registry.version_of(name))
 
 
 def _base_hash(store: "Store", settings: "Settings") -> str:
@@ -184,12 +185,12 @@ def _base_hash(store: "Store", settings: "Settings") -> str:
 
 
 def _header(asked: "Suite", model: "Registered | None", base_hash: str) -> "Header":
+    from eval.examination import BASE
     from eval.replay import header_of
-    from training import registry
 
     return header_of(
         asked,
-        model=registry.named(model.version if model else None),
+        model=model.name if model else BASE,
         base_hash=base_hash,
         adapter_sha256=model.adapter_sha256 if model else None,
     )

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from eval.compare import Incomparable, compared, four_arms, slice_scores
+from eval.compare import Incomparable, compared, four_arms, slice_scores, tally
 from eval.transcript import Transcript
 from tests.eval.answers import ERAS, both_arms, changed, prediction, transcript, without
 
@@ -114,3 +114,13 @@ def test_the_scores_kept_for_later_gates_are_those_of_every_slice():
     assert found["era 1", "retrieval"].n == 120
     assert found["general", "closed_book"].model == "diag-v1"
     assert ("canary", "closed_book") not in found
+
+
+def test_a_case_lost_in_both_arms_is_one_proof_and_not_two():
+    before = transcript("diag-v1")
+    after = transcript("diag-v2", both_arms("era 0", {1, 31, 61}))
+
+    both = tally(compared(before, after).of(["era 0"]))
+
+    assert both.lost == 6
+    assert both.p_worse == 0.5**3

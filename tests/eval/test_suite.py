@@ -172,15 +172,15 @@ def test_the_next_version_adds_its_era_and_leaves_out_what_was_forgotten(tmp_pat
 
 
 def test_another_telling_of_a_case_is_no_precedent_and_teaches_nothing(store, tmp_path):
-    told = dict(
-        symptoms="writes fail on the volume of the orders database since the log rotation stopped",
-        root_cause="The log rotation stopped.",
-        cause_family="rotation",
-        services=["db"],
-    )
-    other = dict(started_at=DAY_1, resolved_at=DAY_1 + timedelta(minutes=10), **told)
     later = DAY_1 + timedelta(minutes=30)
-    subject = dict(started_at=later, resolved_at=later + timedelta(hours=1), **told)
+    told = {
+        "symptoms": "writes fail on the orders database since the log rotation stopped last night",
+        "root_cause": "The log rotation stopped.",
+        "cause_family": "rotation",
+        "services": ["db"],
+    }
+    other = {**told, "started_at": DAY_1, "resolved_at": DAY_1 + timedelta(minutes=10)}
+    subject = {**told, "started_at": later, "resolved_at": later + timedelta(hours=1)}
     receipts = store.put([incident(of="1", **other), incident(of="2", **subject)], actor="test")
     case = Embargoed(receipts[1].id, 1, "rotation", 0, "gate", 1)
     with store.transaction("test") as writing:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training import registry
 
+DATASET = "ds-0123456789ab"
 CURVE = [
     {"step": s, "loss": round(3.9 * 0.9**s + 0.08, 4), "tokens_per_s": 2000.0 + 10 * s}
     for s in range(0, 60, 2)
@@ -18,29 +19,33 @@ def write(path: Path, value) -> None:
 
 def finished_run(home: Path, name: str, *, quota: int = 12, cpu_s: float = 31.5) -> Path:
     folder = home / "runs" / name
-    recipe = {"seed": 7, "lora": {"rank": 16, "targets": ["q_proj", "v_proj"]}, "quota": quota}
+    recipe = {"dataset": DATASET, "seed": 7, "alphas": [0.85, 1.0], "quota": {"base": quota}}
     write(folder / "recipe.json", recipe)
     write(folder / "mixture.json", {"new": 480, "rehearsed": 88 * quota, "shards": {"general": 64}})
     write(folder / "curve.jsonl", "".join(json.dumps(p) + "\n" for p in CURVE))
     write(folder / "environment.json", {"torch": "2.13.0", "device": "cpu", "threads": 1})
     write(folder / "cost.json", {"cpu_s": cpu_s, "tokens": 231_000, "peak_rss_mb": 610.5})
+    write(folder / "sweep.json", [{"alpha": a, "new": 0.98, "kept": a} for a in (0.85, 1.0)])
     write(folder / "DONE", "{}")
     return folder
 
 
-def finished_evaluation(home: Path, name: str, *, cause: float, verdict: str) -> Path:
+def finished_evaluation(home: Path, name: str, *, share: float) -> Path:
     folder = home / "evals" / name
-    arms = {"retrieval": {"cause": cause}, "closed_book": {"cause": cause - 0.2, "fix": None}}
-    write(folder / "scores.json", arms)
-    write(folder / "matrix.json", {"R": [[0.992, 0.0], [0.958, cause]], "BWT": -0.034})
-    write(folder / "gate.json", {"verdict": verdict, "retention": {"lower": -0.021}})
-    write(folder / "gate.md", f"# {verdict}\n")
+    cell = {"share": share, "n": 120, "interval": {"low": share - 0.07, "high": share + 0.05}}
+    arms = [{"cohort": f"era {e}", "base": cell, "adapter_retrieval": cell} for e in (0, 1)]
+    slices = [{"model": "diag-v1", "cohort": "era 1", "arm": "retrieval", "share": share, "n": 96}]
+    write(folder / "arms.json", arms)
+    write(folder / "slices.json", slices)
+    write(folder / "matrix.json", {"rows": [[0.992, None], [0.958, share]], "BWT": -0.034})
+    write(folder / "gate.json", {"outcome": "pass", "findings": [{"numbers": {"n": 3}}]})
+    write(folder / "gate.md", "# PASS\n")
     write(folder / "retrieval.jsonl", '{"text": "the words of an incident"}\n')
     return folder
 
 
-def manifest(home: Path, name: str) -> Path:
-    path = home / "datasets" / name / "manifest.json"
+def manifest(home: Path) -> Path:
+    path = home / "datasets" / DATASET / "manifest.json"
     write(path, {"rows": 1536, "tasks": {"context": 480, "unseen": 96}, "prompt_hash": "p1"})
     return path
 

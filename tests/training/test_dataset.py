@@ -222,7 +222,8 @@ def test_no_export_ever_contains_a_suite_case_or_its_near_copy(data, empty_file,
     try:
         rows = exported(store, folder / "datasets").rows()
     except Refused as nothing:
-        assert "nothing to learn from" in str(nothing)
+        if "nothing to learn from" not in str(nothing):
+            raise
         rows = []
 
     shown = {row.incident_id for row in rows} | {id for row in rows for id, _ in row.precedents}

@@ -1,5 +1,6 @@
 """MLflow shows what the store and the data folder hold, once, whatever happens on the way."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 ROOT = Path(__file__).parents[2]
+CELL = {"share": 0.854, "n": 120, "interval/low": 0.854 - 0.07, "interval/high": 0.854 + 0.05}
 METRICS = {"ACC": 0.862, "BWT": -0.122, "eras": {"era 1": 0.833}, "unscored": None}
 
 
@@ -60,9 +62,7 @@ def aliases(place):
 def files(place, run, below=None):
     found = client_of(place).list_artifacts(run, below)
     return [
-        f
-        for info in found
-        for f in (files(place, run, info.path) if info.is_dir else [info.path])
+        f for info in found for f in (files(place, run, info.path) if info.is_dir else [info.path])
     ]
 
 
@@ -73,20 +73,20 @@ def tell(place, store, name, **more):
 
 def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place, store):
     finished_run(place.home, "r1")
-    finished_evaluation(place.home, "diag-v1", cause=0.854, verdict="PASS")
-    manifest(place.home, "ds-0123456789ab")
+    finished_evaluation(place.home, "diag-v1/v3", share=0.854)
+    manifest(place.home)
     register(store, place.home, "r1", sha="a1", metrics=METRICS)
 
-    [told] = tell(place, store, "r1", dataset="ds-0123456789ab", evaluations=("diag-v1",))
+    [told] = tell(place, store, "r1", evaluations=("diag-v1/v3",))
 
     client = client_of(place)
     run = client.get_run(told.mlflow_run)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "r1")
     assert run.data.params == {
         "seed": "7",
-        "lora.rank": "16",
-        "lora.targets": '["q_proj", "v_proj"]',
-        "quota": "12",
+        "dataset": "ds-0123456789ab",
+        "alphas": "[0.85, 1.0]",
+        "quota.base": "12",
     }
     assert {k: v for k, v in run.data.metrics.items() if not k.startswith("train/")} == {
         "ACC": 0.862,
@@ -98,14 +98,22 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
         "mixture/new": 480,
         "mixture/rehearsed": 1056,
         "mixture/shards/general": 64,
-        "scores/retrieval/cause": 0.854,
-        "scores/closed_book/cause": 0.854 - 0.2,
-        "matrix/R/0/0": 0.992,
-        "matrix/R/0/1": 0.0,
-        "matrix/R/1/0": 0.958,
-        "matrix/R/1/1": 0.854,
+        "sweep/0.85/new": 0.98,
+        "sweep/0.85/kept": 0.85,
+        "sweep/1.0/new": 0.98,
+        "sweep/1.0/kept": 1.0,
+        **{
+            f"arms/{era}/{arm}/{name}": value
+            for era in ("era 0", "era 1")
+            for arm in ("base", "adapter_retrieval")
+            for name, value in CELL.items()
+        },
+        "slices/era 1 retrieval/share": 0.854,
+        "slices/era 1 retrieval/n": 96,
+        "matrix/rows/0/0": 0.992,
+        "matrix/rows/1/0": 0.958,
+        "matrix/rows/1/1": 0.854,
         "matrix/BWT": -0.034,
-        "gate/retention/lower": -0.021,
     }
     losses = client.get_metric_history(told.mlflow_run, "train/loss")
     assert [(p.step, p.value) for p in losses] == [(p["step"], p["loss"]) for p in CURVE]
@@ -118,16 +126,18 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
         "curve.jsonl",
         "dataset/manifest.json",
         "environment.json",
-        "evals/diag-v1/gate.json",
-        "evals/diag-v1/gate.md",
-        "evals/diag-v1/matrix.json",
-        "evals/diag-v1/scores.json",
+        "evals/diag-v1/v3/arms.json",
+        "evals/diag-v1/v3/gate.json",
+        "evals/diag-v1/v3/gate.md",
+        "evals/diag-v1/v3/matrix.json",
+        "evals/diag-v1/v3/slices.json",
         "mixture.json",
         "recipe.json",
+        "sweep.json",
     ]
     [model] = client.search_logged_models([told.experiment])
     assert (model.name, model.source_run_id, model.status) == ("diag-v1", told.mlflow_run, "READY")
-    assert {m.key for m in model.metrics} > {"ACC", "BWT", "scores/retrieval/cause"}
+    assert {m.key for m in model.metrics} > {"ACC", "BWT", "slices/era 1 retrieval/share"}
     weights = [f.path for f in client.list_logged_model_artifacts(model.model_id)]
     assert sorted(weights) == [
         "MLmodel",
@@ -148,12 +158,12 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
 
 def test_telling_a_run_again_changes_nothing(place, store):
     finished_run(place.home, "r1")
-    finished_evaluation(place.home, "diag-v1", cause=0.854, verdict="PASS")
+    finished_evaluation(place.home, "diag-v1/v3", share=0.854)
     register(store, place.home, "r1", sha="a1", metrics=METRICS)
-    [first] = tell(place, store, "r1", evaluations=("diag-v1",))
+    [first] = tell(place, store, "r1", evaluations=("diag-v1/v3",))
     before = all_runs(place)[0].data.to_dictionary()
 
-    [second] = tell(place, store, "r1", evaluations=("diag-v1",))
+    [second] = tell(place, store, "r1", evaluations=("diag-v1/v3",))
 
     assert second == first
     [run] = all_runs(place)
@@ -180,7 +190,7 @@ STEPS = [
 @pytest.mark.parametrize("step", STEPS)
 def test_an_upload_that_was_killed_is_finished_by_the_next_one(place, store, monkeypatch, step):
     finished_run(place.home, "r1")
-    finished_evaluation(place.home, "diag-v1", cause=0.854, verdict="PASS")
+    finished_evaluation(place.home, "diag-v1/v3", share=0.854)
     register(store, place.home, "r1", sha="a1", metrics=METRICS)
 
     def killed(*_, **__):
@@ -188,12 +198,12 @@ def test_an_upload_that_was_killed_is_finished_by_the_next_one(place, store, mon
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(tracking, step, killed)
-        tell(place, store, "r1", evaluations=("diag-v1",))
+        tell(place, store, "r1", evaluations=("diag-v1/v3",))
     tracking.flush(place, store)
 
     [run] = all_runs(place)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["scores/retrieval/cause"] == 0.854
+    assert run.data.metrics["slices/era 1 retrieval/share"] == 0.854
     history = client_of(place).get_metric_history(run.info.run_id, "train/loss")
     assert len(history) == len(CURVE)
     assert len(all_versions(place)) == 1
@@ -222,13 +232,13 @@ def test_an_adapter_that_was_half_uploaded_is_uploaded_whole(place, store, monke
 def test_scores_that_come_later_join_the_run_that_is_there(place, store):
     finished_run(place.home, "r1")
     tell(place, store, "r1")
-    finished_evaluation(place.home, "diag-v1", cause=0.9, verdict="PASS")
+    finished_evaluation(place.home, "diag-v1/v3", share=0.9)
     register(store, place.home, "r1", sha="a1")
 
-    tell(place, store, "r1", evaluations=("diag-v1",))
+    tell(place, store, "r1", evaluations=("diag-v1/v3",))
 
     [run] = all_runs(place)
-    assert run.data.metrics["scores/retrieval/cause"] == 0.9
+    assert run.data.metrics["slices/era 1 retrieval/share"] == 0.9
     assert len(all_versions(place)) == 1
 
 
@@ -282,7 +292,8 @@ def test_a_champion_that_was_deleted_in_mlflow_is_told_again(place, store):
     tracking.mirror(place, store)
 
     [version] = all_versions(place)
-    assert (version.tags["scarwise.version"], version.aliases) == ("diag-v1", ["champion"])
+    assert version.tags["scarwise.version"] == "diag-v1"
+    assert aliases(place) == {"champion": str(version.version)}
 
 
 def test_a_verdict_that_came_later_is_on_the_version(place, store):
@@ -324,13 +335,13 @@ def test_a_database_that_cannot_be_opened_is_said_so_in_one_line(tmp_path, store
 
 
 def test_what_is_left_of_one_run_adds_up(tmp_path):
-    tracking.leave(tmp_path, Finished(run="r1", dataset="ds-1", evaluations=("a",)))
+    tracking.leave(tmp_path, Finished(run="r1", evaluations=("a",)))
     tracking.leave(tmp_path, Finished(run="r2"))
     tracking.leave(tmp_path, Finished(run="r1", evaluations=("b", "a")))
 
     assert tracking.waiting(tmp_path) == [
         Finished(run="r2"),
-        Finished(run="r1", dataset="ds-1", evaluations=("a", "b")),
+        Finished(run="r1", evaluations=("a", "b")),
     ]
 
 
@@ -348,10 +359,15 @@ def test_a_run_that_is_not_finished_is_refused(place):
         tracking.upload(place, Finished(run="r1"), None)
 
 
-def test_only_finite_numbers_are_scores():
-    scores = {"a": 1, "b": None, "c": float("nan"), "d": True, "e/f": [0.5, "word"], "×": 2}
+def test_only_finite_numbers_with_a_name_are_scores():
+    rows = [{"cohort": "era 1", "arm": "retrieval", "share": 0.5}, {"case": "c1", "after": 1.0}]
+    scores = {"a": 1, "b": None, "c": float("nan"), "d": True, "e/f": [0.5, "word"], "rows": rows}
 
-    assert dict(tracking.numbers(scores, "s")) == {"s/a": 1.0, "s/e/f/0": 0.5, "s/_": 2.0}
+    assert dict(tracking.numbers(scores, "×")) == {
+        "_/a": 1.0,
+        "_/e/f/0": 0.5,
+        "_/rows/era 1 retrieval/share": 0.5,
+    }
 
 
 def test_the_first_use_says_nothing_sends_nothing_and_writes_nothing_elsewhere(tmp_path):
@@ -360,6 +376,8 @@ def test_the_first_use_says_nothing_sends_nothing_and_writes_nothing_elsewhere(t
         "def refuse(*a): raise AssertionError(f'somebody calls {a}')\n"
         "socket.socket.connect = refuse\n"
         "from pathlib import Path\n"
+        "from serving.settings import without_telemetry\n"
+        "without_telemetry()\n"
         "from training.mlflow_place import Place, client_of, experiment_of\n"
         "place = Place(Path(sys.argv[1]) / 'home')\n"
         "place.home.mkdir()\n"
@@ -382,16 +400,16 @@ def test_the_first_use_says_nothing_sends_nothing_and_writes_nothing_elsewhere(t
 def test_a_tracking_server_takes_runs_adapters_and_aliases(server, store, tmp_path):
     place = Place(tmp_path, uri=server)
     finished_run(tmp_path, "r1")
-    finished_evaluation(tmp_path, "diag-v1", cause=0.854, verdict="PASS")
+    finished_evaluation(tmp_path, "diag-v1/v3", share=0.854)
     register(store, tmp_path, "r1", sha="a1", metrics=METRICS)
 
-    [told] = tell(place, store, "r1", evaluations=("diag-v1",))
-    [again] = tell(place, store, "r1", evaluations=("diag-v1",))
+    [told] = tell(place, store, "r1", evaluations=("diag-v1/v3",))
+    [again] = tell(place, store, "r1", evaluations=("diag-v1/v3",))
 
     assert again == told == tracking.shown(place, ["r1", "r9"])[0]
     [run] = all_runs(place)
     assert run.data.metrics["ACC"] == 0.862
-    assert "evals/diag-v1/gate.md" in files(place, told.mlflow_run)
+    assert "evals/diag-v1/v3/gate.md" in files(place, told.mlflow_run)
     [model] = client_of(place).search_logged_models([told.experiment])
     weights = [f.path for f in client_of(place).list_logged_model_artifacts(model.model_id)]
     assert "adapter_model.safetensors" in weights
@@ -409,9 +427,14 @@ def server(empty_mlflow, tmp_path_factory):
         sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
         "--artifacts-destination", str(folder / "artifacts"),
+        # A browser's open connection is not worth the wait.
+        "--uvicorn-opts", "--timeout-graceful-shutdown 1",
     ]  # fmt: skip
+    spare = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env=os.environ | spare
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
