@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## make .venv with everything in it
 
-demo: $(STAMP)  ## sixty incidents, one alert seen before, one never seen
+demo: $(STAMP)  ## it answers (a minute), it learns, and is only served once it proved itself
 	@$(BIN)/scarwise demo
 
 serve: $(STAMP)  ## the service, on http://127.0.0.1:8420

@@ -1,5 +1,6 @@
 """The verdict for people, as Markdown, and for machines, as a dictionary that JSON can hold."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ from eval.compare import (
 )
 from eval.evidence import Evidence, Finding, Rules, Verdict
 
-MOST_LOST = 20  # cases listed one by one; the JSON has all of them
+MOST_LOST = 20  # families listed; the JSON has every case
 _HEAD = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -116,20 +117,26 @@ def _tables(evidence: Evidence) -> Iterator[str]:
     yield from ["", *four_arm_table(_arms(evidence))]
     yield from ["", f"## Slices, {comparison.after} against {comparison.before}"]
     yield from ["", *slice_table(comparison.rows())]
-    if comparison.lost:
-        yield from ["", f"## Cases that only {comparison.before} had right", ""]
-    for pair in comparison.lost[:MOST_LOST]:
-        yield f"- {pair.case} ({pair.cohort}, {ARM_WORDS[pair.arm]}, {pair.family})"
-    if len(comparison.lost) > MOST_LOST:
-        yield f"- and {len(comparison.lost) - MOST_LOST} more"
+    yield from _lost(comparison)
+
+
+def _lost(comparison: Comparison) -> Iterator[str]:
+    """What only the earlier model had right, by family: the next rehearsal starts there."""
+    families = Counter(f"{p.family} ({p.cohort}, {ARM_WORDS[p.arm]})" for p in comparison.lost)
+    if families:
+        yield from ["", f"## What only {comparison.before} had right", ""]
+    for name, cases in families.most_common(MOST_LOST):
+        yield f"- {name}: {cases}"
+    if len(families) > MOST_LOST:
+        yield f"- and {len(families) - MOST_LOST} more families"
 
 
 def _rest(verdict: Verdict, evidence: Evidence) -> Iterator[str]:
-    for title, ruling in [("What holds true", "pass"), ("To know", "note")]:
+    for title, ruling in [("What holds", "pass"), ("To know", "note")]:
         found = [f for f in verdict.findings if f.ruling == ruling]
         if found:
             yield from ["", f"## {title}", ""]
-            yield from (f"- **{f.check}.** {f.words} Rule: {f.rule}." for f in found)
+            yield from (f"- **{f.check}.** {f.words}" for f in found)
     yield from ["", "## Measured on", ""]
     for what, value in _measured_on(evidence).items():
         yield f"- {what.replace('_', ' ')}: {value}"

@@ -41,9 +41,10 @@ def run(*, pause: bool = False) -> None:
     took = time.perf_counter() - began
     out.print(Rule(style="dim"))
     out.print(
-        f"That took {took:.0f} s. Next: `scarwise ingest YOUR-INCIDENTS` and `scarwise serve` "
-        "(or `make serve`), then open http://127.0.0.1:8420"
+        f"That took {took:.0f} s. With your own: `scarwise ingest YOUR-INCIDENTS` and `scarwise "
+        "serve` (or `make serve`), then open http://127.0.0.1:8420"
     )
+    out.print()
 
 
 def _service(folder: Path) -> Service:

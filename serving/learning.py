@@ -61,8 +61,9 @@ def trained_alone(settings: Settings, named: str | None) -> Trained:
         store.close()
     with Bar("training", None) as bar:
         return train(
-            data.rows(), dataset=data.name, taught=told, base=loaded_base(settings), champion=None,
-            recipe=chosen, runs=settings.runs, least_rows=settings.training.least_rows,
+            data.rows(), dataset=data.name, taught=told, champion=None,
+            base=loaded_base(settings, four_bit=chosen.four_bit), recipe=chosen,
+            runs=settings.runs, least_rows=settings.training.least_rows,
             progress=lambda s: _step(bar, "training", s), note=bar.line,
         )  # fmt: skip
 

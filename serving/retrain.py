@@ -338,7 +338,7 @@ class _Turn:
 
     def base(self) -> Loaded:
         if self._base is None:
-            self._base = loaded_base(self.settings)
+            self._base = loaded_base(self.settings, four_bit=self.recipe.four_bit)
         return self._base
 
     def base_families(self) -> list[str]:
@@ -382,11 +382,13 @@ def offline(settings: Settings) -> base.Base:
     return base.opened(base.named(settings.bases))
 
 
-def loaded_base(settings: Settings) -> Loaded:
+def loaded_base(settings: Settings, *, four_bit: bool = False) -> Loaded:
     """The base that the settings name, in memory."""
     knobs = settings.training
     name = str(offline(settings).folder) if knobs.base == base.NAME else knobs.base
-    return load_base(name, revision=knobs.revision, device=knobs.device, dtype=knobs.dtype)
+    return load_base(
+        name, revision=knobs.revision, device=knobs.device, dtype=knobs.dtype, four_bit=four_bit
+    )
 
 
 def place_of(settings: Settings) -> Place:

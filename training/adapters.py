@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.folders import whole
-from training.model import ModelUnsound
+from training.soundness import PICKLED, ModelUnsound
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -63,6 +63,7 @@ def seal(
     finite or does nothing."""
     tensors = _tensors(folder)
     _check_weights(tensors, folder)
+    rank = rank_of(folder)
     told = Manifest(
         files={name: _sha256(folder / name) for name in (CONFIG, WEIGHTS)},
         keys=sorted(tensors),
@@ -70,7 +71,7 @@ def seal(
         prompt_hash=prompt_hash,
         dataset=dataset,
         parent=parent,
-        rank=next(t.shape[0] for name, t in tensors.items() if name.endswith(_A)),
+        rank=rank,
         alpha=alpha,
         energy=energy,
     )
@@ -81,12 +82,16 @@ def seal(
 def verify(folder: Path, base_hash: str, prompt_hash: str) -> Manifest:
     """The manifest, when everything in `folder` is what was sealed for this base and prompt."""
     told = manifest(folder)
+    if told.files.keys() != {CONFIG, WEIGHTS}:
+        raise AdapterUnsound(
+            f"adapter {folder.name}: its {MANIFEST} does not name {CONFIG} and {WEIGHTS}; retrain"
+        )
     for name, sha256 in told.files.items():
         if not (folder / name).is_file() or _sha256(folder / name) != sha256:
             raise AdapterUnsound(
                 f"adapter {folder.name}: {name} is not what was sealed; restore it, or retrain"
             )
-    strange = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
+    strange = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
     if strange:
         raise AdapterUnsound(f"adapter {folder.name} holds pickled files ({strange[0]}); remove it")
     if told.base_hash != base_hash:
@@ -171,9 +176,6 @@ def rank_of(folder: Path) -> int:
     return int(_config(folder)["r"])
 
 
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-
-
 def _scaled(folder: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
     """(A, B) of every layer with peft's scaling taken into B, so that ΔW = B·A."""
     config = _config(folder)
@@ -183,17 +185,23 @@ def _scaled(folder: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
     scale = config["lora_alpha"] / config["r"]
     tensors = _tensors(folder)
     layers = {name.removesuffix(_A) for name in tensors if name.endswith(_A)}
+    if any(layer + _B not in tensors for layer in layers):
+        raise AdapterUnsound(f"adapter {folder.name} has an A without its B; restore it")
     return {n: (tensors[n + _A].float(), tensors[n + _B].float() * scale) for n in layers}, config
 
 
 def _write(layers: Mapping[str, tuple[Any, Any]], config: dict[str, Any], place: Path) -> None:
     from safetensors.torch import save_file
+    from torch.nn.functional import pad
 
-    rank = next(iter(layers.values()))[0].shape[0]
+    # One rank for all layers, also where one is narrower than that: zeros add nothing to ΔW.
+    rank = max(a.shape[0] for a, _ in layers.values())
     tensors = {}
     for layer in sorted(layers):
         a, b = layers[layer]
-        tensors[layer + _A], tensors[layer + _B] = a.contiguous(), b.contiguous()
+        more = rank - a.shape[0]
+        tensors[layer + _A] = pad(a, (0, 0, 0, more)).contiguous()
+        tensors[layer + _B] = pad(b, (0, more)).contiguous()
     with whole(place) as draft:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
         told = {**config, "r": rank, "lora_alpha": rank}
@@ -211,8 +219,10 @@ def copied(folder: Path, place: Path) -> None:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterUnsound(f"adapter {folder.name} has no sound {CONFIG} ({error})") from error
+        int(told["r"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it cannot be read"
+        raise AdapterUnsound(f"adapter {folder.name} has no sound {CONFIG} ({why})") from error
     return told
 
 
@@ -231,6 +241,8 @@ def _tensors(folder: Path) -> dict[str, Any]:
 def _check_weights(tensors: Mapping[str, Any], folder: Path) -> None:
     import torch
 
+    if not any(name.endswith(_A) for name in tensors):
+        raise AdapterUnsound(f"adapter {folder.name} holds no LoRA; retrain")
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise AdapterUnsound(f"adapter {folder.name}: {name} holds numbers that are not finite")

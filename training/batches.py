@@ -90,9 +90,18 @@ def padded(items: Sequence[Item], pad: int, *, prompt_weight: float = 0.0) -> di
 
 
 def _question(tokenizer: Any, prompt: Prompt) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        prompt.messages(), tokenize=False, add_generation_prompt=True
-    )
+    from jinja2 import TemplateError
+
+    def templated(messages: list[dict[str, str]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        )
+
+    try:
+        text = templated(prompt.messages())
+    except TemplateError:
+        # Some templates know no system role: there the instruction opens the question.
+        text = templated([{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}])
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return ids
 

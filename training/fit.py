@@ -13,23 +13,21 @@ import gc
 import json
 import logging
 import math
-import os
+import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ingest.errors import Refused, Unavailable
 from training.batches import IGNORED, Alike, Item, padded
+from training.folders import to_disk
+from training.watch import Step as Step
+from training.watch import Watch, read, step_of
 
 log = logging.getLogger(__name__)
 
-STRIKES = 3
-SETTLED = 20  # steps before a norm can be called unusual
-SPIKE = 10.0  # times the running median of the gradient's norm
 MOST_LOST = 0.01  # of the rows
 HALVINGS = 3  # of the micro-batch, after it did not fit into memory
 
@@ -43,19 +41,8 @@ class RowsLost(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """How far a fit is: `left_s` guesses from the steps so far."""
-
-    step: int
-    steps: int
-    loss: float
-    tokens_per_s: float
-    left_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Knobs:
-    """What a fit can be told; `batch` is the effective one, `micro` what is in memory at once."""
+    """What a fit can be told; `batch` is the effective one, `micro` what one process holds."""
 
     learning_rate: float
     epochs: float
@@ -70,14 +57,16 @@ class Knobs:
     gradient_checkpointing: bool = False
     save_every: int = 50
     steps: int = 0  # 0: as many as the epochs take
+    processes: int = 1  # that share each batch
 
 
 @dataclass
 class Fitted:
-    """What a fit did and cost; `skipped` holds each skipped step with its reason and row ids."""
+    """What a fit did and cost, before a resume too, but for what a kill undid; `skipped` holds
+    each skipped step with its reason and row ids."""
 
     steps: int
-    tokens: int  # real ones that went through the model, prompts too, in this process
+    tokens: int  # real ones that went through the model, prompts too
     loss: float
     cpu_s: float
     wall_s: float
@@ -113,28 +102,45 @@ def fit(
             f"({', '.join(lost[:5])}); raise the recipe's longest, or shorten the incidents"
         )
     kept = [(n, i) for n, i in zip(ids, items, strict=True) if not i.lost]
-    micro = min(knobs.micro, knobs.batch)
+    if not kept:
+        raise RowsLost("there is no row to learn from")
+    begun = whole_checkpoint(folder)
+    micro, _ = _shares(knobs, read(begun)["micro"] if begun else knobs.micro)
+    before = _trainable(model)
     for attempt in range(HALVINGS + 1):
         try:
             return _fit(model, kept, pad, knobs, micro, folder, progress)
         except torch.OutOfMemoryError:
-            if attempt == HALVINGS or micro == 1:
+            if attempt == HALVINGS or micro == 1 or knobs.processes > 1:
                 raise Diverged(
-                    f"out of memory at {micro} rows at a time; choose a smaller base, a smaller "
-                    "longest, or gradient_checkpointing in the recipe"
+                    f"out of memory at {micro} rows at a time; lower the recipe's micro or its "
+                    "longest, set gradient_checkpointing, or choose a smaller base"
                 ) from None
         micro = max(1, micro // 2)
         log.warning("fit.out_of_memory micro=%d", micro)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if whole_checkpoint(folder) is None:
+            model.load_state_dict(before, strict=False)
     raise AssertionError("unreachable")
 
 
 def whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
     found = [p for p in folder.glob("checkpoint-*") if (p / "DONE").is_file()]
-    return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+    return max(found, key=step_of, default=None)
+
+
+def _trainable(model: Any) -> dict[str, Any]:
+    return {n: w.detach().cpu().clone() for n, w in model.named_parameters() if w.requires_grad}
+
+
+def _shares(knobs: Knobs, micro: int) -> tuple[int, int]:
+    """Rows at a time in one process, and how often before a step: together the batch."""
+    each = max(1, knobs.batch // knobs.processes)
+    micro = max(n for n in range(1, min(micro, each) + 1) if each % n == 0)
+    return micro, each // micro
 
 
 def _fit(
@@ -150,23 +156,29 @@ def _fit(
 
     trainer, watch = _trainer(model, rows, pad, knobs, micro, folder, progress)
     resume = whole_checkpoint(folder)
-    cpu, wall = time.process_time(), time.perf_counter()
+    if resume:
+        watch.resume(resume)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if watch.diverged:
-        raise Diverged(watch.diverged)
-    check_finite(model)
+    try:
+        if watch.diverged:
+            raise Diverged(watch.diverged)
+        check_finite(model)
+    except Diverged:
+        if trainer.is_world_process_zero():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Fitted(
         steps=trainer.state.global_step,
         tokens=watch.tokens,
-        loss=watch.curve[-1]["loss"] if watch.curve else math.nan,
-        cpu_s=time.process_time() - cpu,
-        wall_s=time.perf_counter() - wall,
+        loss=watch.curve[-1].get("loss", math.nan) if watch.curve else math.nan,
+        cpu_s=watch.cpu_s,
+        wall_s=watch.wall_s,
         peak_rss_mb=_peak_rss_mb(),
         peak_gpu_mb=torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0,
-        micro=micro,
-        resumed_at=int(resume.name.rpartition("-")[2]) if resume else 0,
+        micro=watch.micro,
+        resumed_at=step_of(resume) if resume else 0,
         skipped=watch.skipped,
         curve=watch.curve,
     )
@@ -193,8 +205,10 @@ def _trainer(
     micro: int,
     folder: Path,
     progress: Callable[[Step], None] | None,
-) -> tuple[Any, "_Watch"]:
+) -> tuple[Any, Watch]:
+    import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback
 
     class Guarded(Trainer):
         """The Trainer, with a loss that weighs prompts and a step that cannot poison weights."""
@@ -203,23 +217,34 @@ def _trainer(
             self, model: Any, inputs: Any, **more: Any
         ) -> Any:
             names = inputs.pop("names")
-            loss = _loss(model, inputs, more.get("num_items_in_batch"))
-            watch.saw(names, inputs, loss)
-            return loss
+            loss = _loss(model, inputs, more["num_items_in_batch"])
+            watch.saw(names, int(inputs["attention_mask"].sum()), float(loss.detach()))
+            # The gradients of several processes are averaged, and the count is of all of them.
+            return loss * self.accelerator.num_processes
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return Alike([len(item.ids) for _, item in rows], micro, knobs.seed)
+            return order
 
         def _clip_grad_norm(self, model: Any) -> Any:
             norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
             watch.norm = float(norm)
+            if self.accelerator.num_processes > 1:  # all of them skip, or none
+                told = torch.tensor([watch.bad_loss, watch.fresh], device=self.args.device)
+                bad, watch.fresh = self.accelerator.reduce(told).tolist()
+                watch.bad_loss = bool(bad)
             return norm
 
         def _save_checkpoint(self, *args: Any, **more: Any) -> None:
             super()._save_checkpoint(*args, **more)
-            _mark_whole(folder / f"checkpoint-{self.state.global_step}")
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                _mark_whole(folder / f"checkpoint-{self.state.global_step}", watch)
 
     class Watching(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            # Between a resumed run and its sampler stand wrappers that do not always pass it on.
+            order.set_epoch(state.global_step // each_epoch)
+
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             watch.before_step(more["model"], state.global_step)
             control.should_training_stop |= bool(watch.diverged)
@@ -229,10 +254,12 @@ def _trainer(
 
     on_cpu = next(model.parameters()).device.type == "cpu"
     data = [{"item": item, "name": name, "input_ids": item.ids} for name, item in rows]
-    accumulation = max(1, knobs.batch // micro)
-    steps = knobs.steps or math.ceil(
-        math.ceil(math.ceil(len(data) / micro) / accumulation) * knobs.epochs
-    )
+    micro, accumulation = _shares(knobs, micro)
+    # By the first micro: after a halving the steps still hold the rows that they would have held.
+    order = Alike([len(item.ids) for _, item in rows], _shares(knobs, knobs.micro)[0], knobs.seed)
+    each_epoch = math.ceil(len(data) / (micro * accumulation * knobs.processes))
+    steps = knobs.steps or math.ceil(each_epoch * knobs.epochs)
+    watch = Watch(micro, progress)
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
@@ -247,7 +274,6 @@ def _trainer(
         remove_unused_columns=False,
         logging_strategy="steps",
         logging_steps=max(1, min(10, steps // 20)),
-        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=knobs.save_every,
         save_total_limit=2,
@@ -260,7 +286,6 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    watch = _Watch(progress)
 
     def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
         batch = padded([r["item"] for r in some], pad, prompt_weight=knobs.prompt_weight)
@@ -270,78 +295,14 @@ def _trainer(
         model=model, args=arguments, train_dataset=data, data_collator=collate,
         callbacks=[Watching()],
     )  # fmt: skip
-    from transformers.trainer_callback import PrinterCallback
-
+    # The loss is ours, so the count of what it is divided by can be had for any architecture.
+    trainer.model_accepts_loss_kwargs = True
     trainer.remove_callback(PrinterCallback)
     return trainer, watch
 
 
-class _Watch:
-    """What went on: tokens, curve, and the steps that were skipped."""
-
-    def __init__(self, progress: Callable[[Step], None] | None) -> None:
-        self.tokens = 0
-        self.curve: list[dict[str, float]] = []
-        self.skipped: list[dict[str, Any]] = []
-        self.diverged: str | None = None
-        self._progress = progress
-        self._began = time.perf_counter()
-        self._names: list[str] = []
-        self._bad_loss = False
-        self._strikes = 0
-        self._norms: deque[float] = deque(maxlen=50)
-        self.norm = 0.0
-
-    def saw(self, names: Sequence[str], inputs: Any, loss: Any) -> None:
-        self.tokens += int(inputs["attention_mask"].sum())
-        self._names += names
-        self._bad_loss |= not math.isfinite(float(loss.detach()))
-
-    def before_step(self, model: Any, step: int) -> None:
-        """Skip this step when its loss or its gradients cannot be trusted."""
-        why = self._flaw()
-        if why:
-            self.skipped.append({"step": step, "why": why, "rows": list(self._names)})
-            log.warning("fit.skipped step=%d why=%r rows=%s", step, why, self._names[:4])
-            # Without gradients the optimizer leaves weights and moments as they are.
-            for weight in model.parameters():
-                weight.grad = None
-        else:
-            self._norms.append(self.norm)
-        self._strikes = self._strikes + 1 if why else 0
-        if self._strikes >= STRIKES:
-            named = ", ".join(dict.fromkeys(n for s in self.skipped[-STRIKES:] for n in s["rows"]))
-            self.diverged = (
-                f"{STRIKES} steps in a row had a {why}; nothing of this run is kept. "
-                f"Look at rows {named[:200]}, or lower the recipe's learning_rate"
-            )
-        self._names, self._bad_loss = [], False
-
-    def _flaw(self) -> str | None:
-        if self._bad_loss:
-            return "loss that is not finite"
-        if not math.isfinite(self.norm):
-            return "gradient that is not finite"
-        usual = median(self._norms) if len(self._norms) >= SETTLED else math.inf
-        if self.norm > SPIKE * usual:
-            return f"gradient of norm {self.norm:.3g} where {usual:.3g} is usual"
-        return None
-
-    def logged(self, step: int, steps: int, logs: dict[str, Any]) -> None:
-        if "loss" not in logs:
-            return
-        took = time.perf_counter() - self._began
-        rate = self.tokens / took if took else 0.0
-        point = {"step": step, "loss": float(logs["loss"]), "tokens_per_s": round(rate, 1)}
-        point |= {k: float(logs[k]) for k in ("grad_norm", "learning_rate") if k in logs}
-        self.curve.append(point)
-        if self._progress:
-            each = took / max(1, step)
-            self._progress(Step(step, steps, point["loss"], rate, each * (steps - step)))
-
-
-def _loss(model: Any, inputs: dict[str, Any], items: Any) -> Any:
-    """Cross entropy summed over the tokens that count, for each answer token of the whole batch."""
+def _loss(model: Any, inputs: dict[str, Any], answered: Any) -> Any:
+    """Cross entropy summed over the tokens that count, divided by the answer tokens of the step."""
     import torch
 
     weights = inputs.pop("loss_weights", None)
@@ -353,15 +314,15 @@ def _loss(model: Any, inputs: dict[str, Any], items: Any) -> Any:
     )
     if weights is not None:
         losses = losses * weights[:, 1:]
-    count = items if items is not None else (labels != IGNORED).sum()
-    return losses.sum() / count
+    return losses.sum() / answered
 
 
-def _mark_whole(checkpoint: Path) -> None:
-    with (checkpoint / "DONE").open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"at": time.time()}))
-        file.flush()
-        os.fsync(file.fileno())
+def _mark_whole(checkpoint: Path, watch: Watch) -> None:
+    watch.keep(checkpoint)
+    for file in (p for p in checkpoint.rglob("*") if p.is_file()):
+        to_disk(file)
+    (checkpoint / "DONE").write_text(json.dumps({"at": time.time()}), encoding="utf-8")
+    to_disk(checkpoint / "DONE")
 
 
 def _peak_rss_mb() -> float:

@@ -27,10 +27,10 @@ def whole(place: Path) -> Iterator[Path]:
         try:
             yield draft
             for file in (p for p in draft.rglob("*") if p.is_file()):
-                _to_disk(file)
+                to_disk(file)
             shutil.rmtree(place, ignore_errors=True)
             os.replace(draft, place)
-            _to_disk(place.parent)
+            to_disk(place.parent)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -39,14 +39,21 @@ def whole(place: Path) -> Iterator[Path]:
 @contextmanager
 def in_our_words(place: Path) -> Iterator[None]:
     """Turn what a disk refuses into an `Unavailable` that names the place and the way out."""
+    from safetensors import SafetensorError
+
     try:
         yield
+    except (SafetensorError, RuntimeError) as error:
+        # Both report a full disk in a type of their own; torch's says no more than this.
+        if "No space left" in str(error) or "inline_container" in str(error):
+            raise StoreFull(f"no room is left for {place}; free some, then try again") from error
+        raise
     except OSError as error:
         said = error.strerror or str(error)
-        if error.errno in _FULL or "No space left" in str(error):
+        if error.errno in _FULL:
             raise StoreFull(
                 f"no room is left for {place} ({said}); free some, then try again"
-            ) from (error)
+            ) from error
         if error.errno in _CLOSED:
             raise StoreReadOnly(
                 f"{place} cannot be written ({said}); let this user write there"
@@ -54,7 +61,8 @@ def in_our_words(place: Path) -> Iterator[None]:
         raise
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Wait until this file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -59,9 +59,12 @@ def mixture(
     counts: Counter[str] = Counter(f"new {row.task}" for row in new)
     counts["new incidents"] = len({row.incident_id for row in new})
     chosen, thin = list(new), list[str]()
-    if recipe.replay == "balanced":
-        old = [row for row in rows if row.incident_id in taught]
+    old = [row for row in rows if row.incident_id in taught]
+    if recipe.replay != "none":
         rehearsed, thin = _rehearsed(old, recipe, rng)
+        if recipe.replay == "random":
+            most = round(recipe.random_share * len(new))
+            rehearsed = rng.sample(old, min(most, len(old)))
         counts.update(f"rehearsed {row.task}" for row in rehearsed)
         chosen += rehearsed
     lessons = [Lesson(row.id, row.prompt, row.answer) for row in chosen]

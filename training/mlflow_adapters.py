@@ -63,8 +63,9 @@ def versions(client: Any, name: str) -> dict[str, Any]:
 def retag(client: Any, name: str, there: Mapping[str, Any], models: Sequence[Registered]) -> None:
     """Say on each version what came after it was made: a verdict, that it is tainted."""
     for model in models:
-        known = there.get(model.adapter_sha256)
-        for key, value in tags(model).items() if known else ():
+        known: Any = there.get(model.adapter_sha256)
+        new = tags(model) if known else {}
+        for key, value in new.items():
             if known.tags.get(key) != value:
                 client.set_model_version_tag(name, known.version, key, value)
 

@@ -56,24 +56,25 @@ class Place:
     @property
     def address(self) -> str:
         """Where a browser finds it; for SQLite after `command` was started."""
-        return self.uri.rstrip("/") if self.is_server else LOCAL
+        return self.named.rstrip("/") if self.is_server else LOCAL
 
     @property
     def command(self) -> str:
         """What starts MLflow's pages on the runs; empty where a server has them."""
         if self.is_server:
             return ""
-        return f"MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri '{self.tracking}'"
+        store = f"--backend-store-uri '{self.tracking}' --workers 1"
+        return f"MLFLOW_DISABLE_TELEMETRY=true mlflow server {store}"
 
 
 def client_of(place: Place) -> Any:
     """MLflow's client for this place: quiet, impatient, and without telemetry."""
-    import mlflow
-    from mlflow import environment_variables as knobs
-    from mlflow.telemetry import set_telemetry_client
+    import mlflow.telemetry
 
+    library: Any = mlflow  # its types stop at these functions
+    knobs = library.environment_variables
     knobs.MLFLOW_DISABLE_TELEMETRY.set(True)
-    set_telemetry_client()  # none from here on, also where the import found it enabled
+    library.telemetry.set_telemetry_client()  # none, also where the import made one
     knobs.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     for knob, value in (
         (knobs.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),
@@ -84,7 +85,7 @@ def client_of(place: Place) -> Any:
             knob.set(value)
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(tracking_uri=place.tracking, registry_uri=place.tracking)
+    return library.MlflowClient(tracking_uri=place.tracking, registry_uri=place.tracking)
 
 
 def knock(place: Place) -> None:
@@ -94,7 +95,7 @@ def knock(place: Place) -> None:
     if not place.is_server:
         return
     try:
-        answer = httpx.get(f"{place.address}/health", timeout=_KNOCK_S)
+        answer = httpx.get(f"{place.uri.rstrip('/')}/health", timeout=_KNOCK_S)
     except httpx.HTTPError as error:
         raise _unreachable(place, "anything", error) from error
     if answer.status_code >= 500:

@@ -6,27 +6,22 @@ hub needs its commit pinned.
     ModelUnsound            (Refused) this base or this adapter cannot be used as it is
 """
 
-import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import Refused
 from retrieval.prompt import Prompt, grammar
 from training.batches import LONGEST, padded, question_ids, tokenised
+from training.constrained import Constrained
+from training.soundness import ModelUnsound as ModelUnsound
+from training.soundness import base_folder as base_folder
+from training.soundness import check_folder, check_tokenizer, first_line
+from training.soundness import fingerprint as fingerprint
 
 Stop = Callable[[], bool]
-
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_WEIGHTS = (".safetensors", ".jinja", ".model")
-_TOLD = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
-_HASHED_WHOLE = 64 * 2**20  # bytes; of larger files the ends and the size are hashed
-_END = 2**20
-
-
-class ModelUnsound(Refused):
-    """This base or this adapter cannot be used as it is."""
 
 
 @dataclass
@@ -39,40 +34,42 @@ class Loaded:
     base_hash: str
     device: str
     dtype: str
+    folder: Path
+    four_bit: bool = False
     adapters: set[str] = field(default_factory=set)
     grammars: Any = None  # llguidance's view of the tokenizer, made when it is first needed
 
 
 def load_base(
-    name_or_path: str, *, revision: str = "", device: str = "auto", dtype: str = "auto"
+    name_or_path: str,
+    *,
+    revision: str = "",
+    device: str = "auto",
+    dtype: str = "auto",
+    four_bit: bool = False,
 ) -> Loaded:
     """The base, ready to answer. Raises `ModelUnsound` with what is wrong and what to do.
 
-    `auto` is the GPU when there is one, bfloat16 there and float32 on a CPU.
+    `auto` is the GPU when there is one, bfloat16 there and float32 on a CPU. With `four_bit` its
+    weights are held in NF4 (QLoRA, Dettmers et al. 2023); adapters stay as they are.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     quiet()
     folder = base_folder(name_or_path, revision)
-    _check_folder(folder, name_or_path)
+    check_folder(folder, name_or_path)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelUnsound("training.device is cuda, but torch sees no GPU here; set it to auto")
+    if four_bit and find_spec("bitsandbytes") is None:
+        raise ModelUnsound(
+            "the recipe's four_bit needs bitsandbytes, which is not installed: "
+            "pip install 'scarwise[four-bit]', or set four_bit = false"
+        )
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelUnsound(f"{name_or_path} cannot be loaded: {_first_line(error)}") from error
-    _check_tokenizer(tokenizer, name_or_path)
+    tokenizer, model = _read(folder, name_or_path, device, dtype, four_bit)
+    check_tokenizer(tokenizer, name_or_path)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -80,8 +77,9 @@ def load_base(
     for knob in ("temperature", "top_p", "top_k"):
         setattr(model.generation_config, knob, None)
     model.generation_config.do_sample = False
-    model.to(device).eval()  # type: ignore[arg-type]
-    return Loaded(name_or_path, tokenizer, model, fingerprint(folder), device, dtype)
+    model.eval().requires_grad_(False)
+    made = fingerprint(folder)
+    return Loaded(name_or_path, tokenizer, model, made, device, dtype, folder, four_bit)
 
 
 def quiet() -> None:
@@ -90,47 +88,6 @@ def quiet() -> None:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
-def base_folder(name_or_path: str, revision: str = "") -> Path:
-    """Where the base lies; a name is looked up in (or brought to) the hub's cache at its commit."""
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
-        raise ModelUnsound(
-            f"there is no base at {name_or_path}; give a folder with a causal LM, a name such as "
-            "Qwen/Qwen3-4B-Instruct-2507, or `offline` after `scarwise base build`"
-        )
-    if not revision:
-        raise ModelUnsound(
-            f"{name_or_path} is a name on the hub, and training.revision is empty; pin its commit "
-            "there, so that the weights cannot change under the adapters"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    try:
-        return Path(snapshot_download(name_or_path, revision=revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelUnsound(
-            f"{name_or_path} at {revision} is neither in the hub's cache nor can it be fetched "
-            f"({_first_line(error)}); download it elsewhere and give its folder"
-        ) from error
-
-
-def fingerprint(folder: Path) -> str:
-    """What the base is, 16 hex digits: its configuration, tokenizer and weights.
-
-    Files above 64 MiB count by their size and the MiB at either end.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _WEIGHTS or path.name in _TOLD:
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            digest.update(_bytes_of(path))
-    return digest.hexdigest()[:16]
 
 
 def with_adapter(loaded: Loaded, folder: Path, *, name: str, trainable: bool = False) -> None:
@@ -172,7 +129,7 @@ def generate(
     """The likeliest answer to each prompt, in order; with `constrained`, in the agreed JSON form.
 
     `adapter` None asks the base alone. An answer that reaches `max_new_tokens`, or that `stop`
-    ended, is cut where it was and may not parse.
+    ended, is cut where it was and may not parse; one that was not begun is empty.
     """
     texts: list[str] = [""] * len(prompts)
     # Prompts of one length side by side, so that little is padding.
@@ -180,6 +137,8 @@ def generate(
     done = 0
     with _speaking(loaded, adapter):
         for start in range(0, len(order), batch_size):
+            if stop and stop():
+                break
             batch = order[start : start + batch_size]
             some = [prompts[n] for n in batch]
             for n, text in zip(batch, _answers(loaded, some, max_new_tokens, constrained, stop),
@@ -199,20 +158,25 @@ def nll(
     adapter: str | None,
     batch_size: int = 32,
 ) -> list[float]:
-    """How surprised the model is by each answer: mean negative log-likelihood, nats a token."""
+    """How surprised the model is by each answer: mean negative log-likelihood, nats a token.
+
+    NaN for an answer that alone does not fit into the context.
+    """
     import torch
 
     room = context_of(loaded)
-    found: list[float] = [0.0] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda n: len(prompts[n].user))
+    pairs = zip(prompts, answers, strict=True)
+    rows = [tokenised(loaded.tokenizer, asked, said, room) for asked, said in pairs]
+    found: list[float] = [math.nan] * len(rows)
+    order = sorted(
+        (n for n, row in enumerate(rows) if not row.lost), key=lambda n: len(rows[n].ids)
+    )
     with _speaking(loaded, adapter), torch.no_grad():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            items = [tokenised(loaded.tokenizer, prompts[n], answers[n], room) for n in batch]
-            inputs = padded(items, loaded.tokenizer.pad_token_id)
+            inputs = padded([rows[n] for n in batch], loaded.tokenizer.pad_token_id)
             inputs = {name: tensor.to(loaded.device) for name, tensor in inputs.items()}
             labels = inputs.pop("labels")[:, 1:]
-            inputs.pop("loss_weights", None)
             logits = loaded.model(**inputs).logits[:, :-1].float()
             losses = torch.nn.functional.cross_entropy(
                 logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
@@ -259,6 +223,16 @@ def _answers(
     return [text.strip() for text in said]
 
 
+def _form(loaded: Loaded, prompts: Sequence[Prompt], begin: int) -> Constrained:
+    from llguidance.hf import from_tokenizer
+
+    if loaded.grammars is None:
+        size = loaded.model.get_output_embeddings().weight.shape[0]
+        loaded.grammars = from_tokenizer(loaded.tokenizer, n_vocab=size)
+    schemas = [p.form or grammar(p.task, len(p.precedents)) for p in prompts]
+    return Constrained(loaded.grammars, schemas, begin, loaded.tokenizer.eos_token_id)
+
+
 class _Stopped:
     """Ends a generation that nobody waits for any more."""
 
@@ -270,58 +244,6 @@ class _Stopped:
 
         over = self._stop()
         return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
-
-
-def _form(loaded: Loaded, prompts: Sequence[Prompt], begin: int) -> Any:
-    from llguidance import LLMatcher
-    from llguidance.hf import from_tokenizer
-
-    if loaded.grammars is None:
-        size = loaded.model.get_output_embeddings().weight.shape[0]
-        loaded.grammars = from_tokenizer(loaded.tokenizer, n_vocab=size)
-    compact: Any = {"whitespace_flexible": False}
-    schemas = [p.form or grammar(p.task, len(p.precedents)) for p in prompts]
-    matchers = [
-        LLMatcher(loaded.grammars, LLMatcher.grammar_from_json_schema(s, overrides=compact))
-        for s in schemas
-    ]
-    return _Constrained(matchers, begin, loaded.tokenizer.eos_token_id)
-
-
-class _Constrained:
-    """A logits processor that lets only those tokens through that keep an answer in its form."""
-
-    def __init__(self, matchers: list[Any], begin: int, end_token: int) -> None:
-        self._matchers = matchers
-        self._begin = begin
-        self._end_token = end_token
-        self._bits: Any = None
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        import torch
-
-        # Its torch twin imports the compiler, which costs seconds and 110 MB.
-        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
-
-        if self._bits is None:
-            self._bits = allocate_token_bitmask(len(self._matchers), scores.shape[1])
-        written = input_ids.shape[1] - self._begin
-        for row, matcher in enumerate(self._matchers):
-            if written and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-            if matcher.is_stopped():
-                self._bits[row] = 0
-                self._bits[row, self._end_token // 32] = _one_bit(self._end_token % 32)
-            else:
-                fill_next_token_bitmask(matcher, self._bits, row)
-        places = torch.arange(32, dtype=torch.int32)
-        bits = torch.from_numpy(self._bits)
-        allowed = ((bits.unsqueeze(-1) >> places) & 1).flatten(1)[:, : scores.shape[1]]
-        return scores.masked_fill(allowed.to(scores.device) == 0, float("-inf"))
-
-
-def _one_bit(place: int) -> int:
-    return 1 << place if place < 31 else -(1 << 31)
 
 
 class _speaking:
@@ -346,47 +268,45 @@ class _speaking:
             self._off.__exit__(*error)
 
 
-def _check_folder(folder: Path, name: str) -> None:
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+def _read(folder: Path, name: str, device: str, dtype: str, four_bit: bool) -> tuple[Any, Any]:
+    """Its tokenizer and its weights, all of them there and in their shapes."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    if not (folder / "config.json").is_file():
-        raise ModelUnsound(f"{name} holds no config.json, so it is no model; see training.base")
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLED)
-    if pickled:
-        raise ModelUnsound(
-            f"{name} holds pickled files ({', '.join(pickled[:3])}), which can run code when they "
-            "are read; keep only safetensors in the folder"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise ModelUnsound(f"{name} holds no *.safetensors weights; convert them, then try again")
+    kind = getattr(torch, dtype)
+    nf4 = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=kind,
+    ) if four_bit else None  # fmt: skip
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnsound(f"{name}: config.json cannot be used: {_first_line(error)}") from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        kind = getattr(config, "model_type", "unknown")
-        raise ModelUnsound(f"{name} is a {kind} model, not a causal LM; choose one that writes")
-
-
-def _check_tokenizer(tokenizer: Any, name: str) -> None:
-    if not tokenizer.chat_template:
-        raise ModelUnsound(
-            f"{name} has no chat template; choose its instruct version, or add chat_template.jinja"
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        read: Any = AutoModelForCausalLM.from_pretrained
+        model, told = read(
+            folder,
+            dtype=kind,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **({"quantization_config": nf4, "device_map": {"": device}} if nf4 else {}),
         )
-    if tokenizer.eos_token_id is None or not tokenizer.is_fast:
-        raise ModelUnsound(f"{name} needs a fast tokenizer with an end-of-text token")
-
-
-def _bytes_of(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _HASHED_WHOLE:
-            return hashlib.sha256(file.read()).digest()
-        head = file.read(_END)
-        file.seek(size - _END)
-        return hashlib.sha256(head + file.read(_END)).digest()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        if nf4 is None:
+            model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelUnsound(
+            f"{name} does not fit into the memory of {device}; choose a smaller base"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError,
+            SafetensorError, StrictDataclassError) as error:  # fmt: skip
+        raise ModelUnsound(f"{name} cannot be loaded: {first_line(error)}") from error
+    missing = sorted(told["missing_keys"])
+    if missing:
+        # transformers fills them with random numbers and warns.
+        raise ModelUnsound(
+            f"{name} lacks {len(missing)} of its weights, the first {missing[0]}; fetch it again"
+        )
+    return tokenizer, model

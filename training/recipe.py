@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,41 +10,45 @@ from ingest.errors import Refused
 
 FOLDER = Path(__file__).parent / "recipes"
 
+# Of the new ΔW. None of it would be the champion again.
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 class Recipe(BaseModel):
     """`shipped` recipes are `recipes/*.toml`; each says what it is for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     seed: int = 0
 
     rank: int = Field(16, ge=1, le=256)
-    alpha_over_rank: float = 2.0
+    alpha_over_rank: float = Field(2.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     batch: int = Field(16, ge=1)
     micro: int = Field(16, ge=1)
-    warmup: float = 0.05
-    weight_decay: float = 0.0
+    warmup: float = Field(0.05, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
     longest: int = Field(1_024, ge=64)
     gradient_checkpointing: bool = False
     four_bit: bool = False
     save_every: int = Field(100, ge=1)
 
-    replay: Literal["balanced", "none"] = "balanced"
-    per_base_family: int = 12
-    per_adapter_family: int = 20
-    context_per_family: int = 8
-    choose_per_family: int = 1
-    unseen_rehearsed: int = 12
-    general: int = 60
-    cautions: int = 60
-    per_source: int = 5_000
+    replay: Literal["balanced", "random", "none"] = "balanced"
+    random_share: float = Field(0.25, ge=0)  # of the new rows, where replay is random
+    per_base_family: int = Field(12, ge=0)
+    per_adapter_family: int = Field(20, ge=0)
+    context_per_family: int = Field(8, ge=0)
+    choose_per_family: int = Field(1, ge=0)
+    unseen_rehearsed: int = Field(24, ge=0)
+    general: int = Field(60, ge=0)
+    cautions: int = Field(60, ge=0)
+    per_source: int = Field(5_000, ge=1)
 
-    alphas: tuple[float, ...] = (0.5, 0.7, 0.85, 1.0)
-    most_rank: int = 128
+    alphas: tuple[Share, ...] = Field((0.5, 0.7, 0.85, 1.0), min_length=1)
+    most_rank: int = Field(128, ge=1)
 
 
 def read(name_or_path: str) -> Recipe:
@@ -56,7 +60,7 @@ def read(name_or_path: str) -> Recipe:
     except OSError:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
         raise Refused(f"there is no recipe {name_or_path}; shipped are {known}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{path} is not valid TOML: {error}") from None
     try:
         return Recipe(**{"name": path.stem, **values})

@@ -103,10 +103,7 @@ def upload(place: Place, finished: Finished, model: Registered | None) -> Shown:
     with telling(place, f"run {finished.run}"):
         client = client_of(place)
         experiment = experiment_of(client, place)
-        run = _find_run(client, experiment, finished.run) or client.create_run(
-            experiment, start_time=_ms(folder / "DONE"), tags={RUN: finished.run},
-            run_name=finished.run,
-        )  # fmt: skip
+        run = _find_run(client, experiment, finished.run) or _new_run(client, experiment, folder)
         run_id = str(run.info.run_id)
         _tell_run(client, run, folder)
         _tell_dataset(client, run_id, place.home, folder)
@@ -166,15 +163,18 @@ def compare_url(place: Place, runs: Sequence[Shown]) -> str:
     ids = json.dumps([r.mlflow_run for r in runs], separators=(",", ":"))
     experiments = json.dumps(sorted({r.experiment for r in runs}), separators=(",", ":"))
     query = f"runs={quote(ids, safe='')}&experiments={quote(experiments, safe='')}"
-    return f"{place.address}/#/compare-runs?{query}"
+    return f"{place.address}/#/compare-runs?{query}&workflowType=machine_learning"
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number in nested tables, named by its path: `arms/era 1/adapter/share`.
+    """Every finite number in nested tables, named by its path: `suite/arms/era 1/adapter`.
 
-    A row of a list is named by its cohort, arm and share; one without any is left out, and so is
-    a table of more than 64 entries. What is not scored (None, NaN) has no number.
+    A row of a list is named by its cohort, arm and alpha; one without any is left out, and so is
+    a table of more than 64 entries. A cell with a share is that share: its interval is in the file
+    and in the picture. What is not scored (None, NaN) has no number.
     """
+    if isinstance(value, Mapping) and "share" in value:
+        value = value["share"]
     if isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             yield _name(name), float(value)
@@ -210,6 +210,13 @@ def _find_run(client: Any, experiment: str, name: str) -> Any | None:
     return found[0] if found else None
 
 
+def _new_run(client: Any, experiment: str, folder: Path) -> Any:
+    took_ms = 1000 * float(_json(folder / "cost.json").get("wall_s", 0.0))
+    began = _ms(folder / "DONE") - round(took_ms)
+    tags = {RUN: folder.name}
+    return client.create_run(experiment, start_time=began, tags=tags, run_name=folder.name)
+
+
 def _tell_run(client: Any, run: Any, folder: Path) -> None:
     recipe = _flat(_json(folder / "recipe.json"))
     new = {k: v for k, v in recipe.items() if k not in run.data.params}
@@ -220,7 +227,9 @@ def _tell_run(client: Any, run: Any, folder: Path) -> None:
         for name, value in numbers({k: v for k, v in point.items() if k != "step"}, "train")
     ]
     for part in ("mixture", "cost", "sweep"):
-        points += [(n, v, at, 0) for n, v in numbers(_json(folder / f"{part}.json"), part)]
+        points += [
+            (n, v, at, 0) for n, v in numbers(_json(folder / f"{part}.json"), f"train/{part}")
+        ]
     _tell_points(client, run.info.run_id, points)
     _tell_words(client, run.info.run_id, new, _flat(_json(folder / "environment.json"), "env"))
     _tell_files(client, run.info.run_id, folder, ("*.json", "*.jsonl", "*.png"), None)
@@ -249,6 +258,7 @@ def _tell_verdict(client: Any, run: str, model: Registered, model_id: str) -> No
     at = int(model.at.timestamp() * 1000)
     _tell_points(client, run, [(n, v, at, 0) for n, v in numbers(model.metrics)], model_id)
     _tell_words(client, run, {}, mlflow_adapters.tags(model))
+    client.update_run(run, name=model.name)  # as people call it
 
 
 def _tell_evaluation(client: Any, run: str, evals: Path, name: str, model_id: str | None) -> None:
@@ -257,7 +267,7 @@ def _tell_evaluation(client: Any, run: str, evals: Path, name: str, model_id: st
         (metric, value, _ms(path), 0)
         for path in (folder / f"{table}.json" for table in _TABLES)
         if path.is_file()
-        for metric, value in numbers(_json(path), path.stem)
+        for metric, value in numbers(_json(path), f"suite/{path.stem}")
     ]
     _tell_points(client, run, points, model_id)
     _tell_files(client, run, folder, ("*.json", "*.md", "*.png"), f"evals/{name}")

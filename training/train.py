@@ -18,13 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import Refused, StoreFull
+from ingest.errors import Refused
 from retrieval.prompt import Prompt, prompt_hash
-from training import adapters
-from training.batches import Item, tokenised
-from training.fit import Fitted, Knobs, Step, fit
+from training import adapters, worker
+from training.fit import Step
 from training.folders import in_our_words, whole
-from training.mixture import Mixture, mixture
+from training.learner import LEARNED, learned
+from training.mixture import Lesson, Mixture, mixture
 from training.model import Loaded, generate, with_adapter, without_adapter
 from training.recipe import Recipe
 from training.rows import Row
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 LEAST_ROWS = 20
 RAW, CHOSEN, DONE = "raw", "adapter", "DONE"
-CHECKPOINTS = 3  # times the size of one that must be free before a run begins
 
 Answer = Callable[[Sequence[Prompt]], list[str]]
 
@@ -78,6 +77,7 @@ def train(
     runs: Path,
     dev: Callable[[Answer], DevScore] | None = None,
     least_rows: int = LEAST_ROWS,
+    processes: int = 0,
     progress: Callable[[Step], None] | None = None,
     note: Callable[[str], None] = log.info,
 ) -> Trained:
@@ -85,12 +85,17 @@ def train(
 
     `taught` are the incidents that the champion or the base was taught: they are rehearsed, the
     others are new. `dev` chooses between shares of the new ΔW; without it all of it is taken.
+    With `processes` 0 there is one for each GPU that is visible, and one on a CPU.
     Raises `TooLittle`, `fit.RowsLost`, `fit.Diverged`, `StoreFull`; the base is left as it was.
     """
     name = run_name(dataset, recipe, base.base_hash, champion)
     folder = runs / name
     if (folder / DONE).is_file():
         return finished(folder)
+    if recipe.four_bit and not base.four_bit:
+        raise Refused(
+            f"recipe {recipe.name} says four_bit, and the base was loaded in {base.dtype}"
+        )
 
     mixed = mixture(rows, taught=taught, recipe=recipe, seed=recipe.seed)
     fresh = sum(n for kind, n in mixed.counts.items() if kind.startswith("new ")) - (
@@ -111,9 +116,8 @@ def train(
         _keep(folder, "environment.json", environment(base))
 
         if not (folder / RAW / adapters.MANIFEST).is_file():
-            items = [tokenised(base.tokenizer, w.prompt, w.answer, recipe.longest)
-                     for w in mixed.lessons]  # fmt: skip
-            _fit_adapter(base, champion, items, mixed, recipe, dataset, folder, progress)
+            _fitted(base, champion, mixed.lessons, recipe, dataset, folder,
+                    processes or visible_gpus(base), progress)  # fmt: skip
         sweep = _sweep(base, champion, recipe, dataset, folder, dev, note)
         (folder / DONE).write_text(json.dumps({"chosen": sweep[0]["alpha"]}), encoding="utf-8")
     return finished(folder)
@@ -154,95 +158,34 @@ def environment(base: Loaded) -> dict[str, Any]:
     }
 
 
-def _fit_adapter(
+def _fitted(
     base: Loaded,
     champion: Path | None,
-    items: Sequence[Item],
-    mixed: Mixture,
+    lessons: Sequence[Lesson],
     recipe: Recipe,
     dataset: str,
     folder: Path,
+    processes: int,
     progress: Callable[[Step], None] | None,
 ) -> None:
-    """Fit, save and seal the raw adapter; what it cost is kept beside it."""
-    knobs = Knobs(
-        learning_rate=recipe.learning_rate,
-        epochs=recipe.epochs,
-        batch=recipe.batch,
-        micro=recipe.micro,
-        warmup=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        seed=recipe.seed,
-        bf16=base.device == "cuda",
-        gradient_checkpointing=recipe.gradient_checkpointing and base.device == "cuda",
-        save_every=recipe.save_every,
-    )
-    energy = _begin(base, champion, recipe, folder)
-    try:
-        _check_room(base.model, folder)
-        base.model.train()
-        told = fit(
-            base.model, items, [w.id for w in mixed.lessons], pad=base.tokenizer.pad_token_id,
-            knobs=knobs, folder=folder / "checkpoints", progress=progress,
-        )  # fmt: skip
-        with whole(folder / RAW) as draft:
-            base.model.save_pretrained(draft, selected_adapters=[_TRAINED])
-            _flattened(draft)
-            adapters.seal(
-                draft, base_hash=base.base_hash, prompt_hash=prompt_hash(), dataset=dataset,
-                parent=champion.name if champion else None, energy=energy,
-            )  # fmt: skip
-            _keep_cost(folder, told, items)
-    finally:
-        without_adapter(base, _TRAINED)
-        base.model.eval()
-        base.model.requires_grad_(False)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-_TRAINED = "learner"
-
-
-def _begin(base: Loaded, champion: Path | None, recipe: Recipe, folder: Path) -> float:
-    """Put the adapter that is to be trained beside the base; the energy that a cut in rank kept."""
-    import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
-
-    torch.manual_seed(recipe.seed)
-    if champion is None:
-        config = LoraConfig(
-            r=recipe.rank,
-            lora_alpha=round(recipe.rank * recipe.alpha_over_rank),
-            lora_dropout=recipe.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        if isinstance(base.model, PeftModel):
-            base.model.add_adapter(_TRAINED, config)
-            base.model.set_adapter(_TRAINED)
-        else:
-            base.model = get_peft_model(base.model, config, adapter_name=_TRAINED)
-        base.adapters.add(_TRAINED)
-        return 1.0
+    """Leave the sealed raw adapter in the folder, and beside it what it cost."""
     energy, begin = 1.0, champion
-    if adapters.rank_of(champion) > recipe.rank:
+    if champion and adapters.rank_of(champion) > recipe.rank:
         begin = folder / "begin"
         energy = adapters.compressed(champion, recipe.rank, begin)
-    with_adapter(base, begin, name=_TRAINED, trainable=True)
-    base.model.set_adapter(_TRAINED)
-    return energy
-
-
-def _flattened(draft: Path) -> None:
-    """peft keeps a named adapter in a folder of that name; here a folder is one adapter."""
-    inner = draft / _TRAINED
-    if inner.is_dir():
-        for file in inner.iterdir():
-            file.replace(draft / file.name)
-        inner.rmdir()
-    for extra in draft.iterdir():
-        if extra.name not in (adapters.WEIGHTS, adapters.CONFIG):
-            extra.unlink()
+    parent = champion.name if champion else None
+    if processes > 1:
+        worker.launched(base, begin, lessons, recipe, folder, processes, progress)
+    else:
+        learned(base, begin, lessons, recipe, folder, progress=progress)
+    with whole(folder / RAW) as draft:
+        adapters.copied(folder / LEARNED, draft)
+        adapters.seal(
+            draft, base_hash=base.base_hash, prompt_hash=prompt_hash(), dataset=dataset,
+            parent=parent, energy=energy,
+        )  # fmt: skip
+    for leftover in (LEARNED, "begin", "checkpoints"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
 
 
 def _sweep(
@@ -281,11 +224,12 @@ def _share(raw: Path, champion: Path | None, alpha: float, recipe: Recipe, place
     """Exact while the rank allows it; beyond `most_rank` the nearest of that rank."""
     if alpha == 1:
         adapters.copied(raw, place)
-        return 1.0
+        return adapters.manifest(raw).energy
     adapters.interpolated(raw, champion, alpha, place)
     if adapters.rank_of(place) <= recipe.most_rank:
         return 1.0
     exact = place.with_name(place.name + ".exact")
+    shutil.rmtree(exact, ignore_errors=True)
     place.replace(exact)
     energy = adapters.compressed(exact, recipe.most_rank, place)
     shutil.rmtree(exact)
@@ -293,12 +237,19 @@ def _share(raw: Path, champion: Path | None, alpha: float, recipe: Recipe, place
 
 
 def _scored(base: Loaded, place: Path, dev: Callable[[Answer], DevScore]) -> DevScore:
-    with_adapter(base, place, name=place.name.replace(".", "_"))
     name = place.name.replace(".", "_")
+    with_adapter(base, place, name=name)
     try:
         return dev(lambda prompts: generate(base, prompts, adapter=name, batch_size=64))
     finally:
         without_adapter(base, name)
+
+
+def visible_gpus(base: Loaded) -> int:
+    """How many processes share a run when nobody says: one for each GPU that torch sees."""
+    import torch
+
+    return torch.cuda.device_count() if base.device == "cuda" else 1
 
 
 def _told(mixed: Mixture) -> dict[str, Any]:
@@ -311,27 +262,7 @@ def _told(mixed: Mixture) -> dict[str, Any]:
     }
 
 
-def _keep_cost(folder: Path, told: Fitted, items: Sequence[Item]) -> None:
-    cost = {k: v for k, v in asdict(told).items() if k != "curve"}
-    cost |= {"rows_cut": sum(bool(i.cut) for i in items), "rows_lost": sum(i.lost for i in items)}
-    _keep(folder, "cost.json", cost)
-    lines = "".join(json.dumps(point) + "\n" for point in told.curve)
-    (folder / "curve.jsonl").write_text(lines, encoding="utf-8")
-
-
 def _keep(folder: Path, name: str, told: Mapping[str, Any] | Sequence[Any]) -> None:
     draft = folder / f"{name}.new"
     draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     draft.replace(folder / name)
-
-
-def _check_room(model: Any, folder: Path) -> None:
-    """Raise `StoreFull` before the run, not after an hour of it."""
-    weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    needed = CHECKPOINTS * weights * 12  # a weight, and two moments of it
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StoreFull(
-            f"{folder} has {free // 2**20} MB free and the run's checkpoints need "
-            f"{needed // 2**20}; free some, or set SCARWISE_HOME to a larger disk"
-        )

@@ -28,11 +28,20 @@ def serve(
 
 def demo(
     pause: Annotated[bool, typer.Option(help="Wait for Enter between the steps.")] = False,
+    learning: Annotated[bool, typer.Option(help="The learning loop too: some minutes.")] = True,
 ) -> None:
-    """Sixty shipped incidents, one alert seen before, one never seen; in a folder of its own."""
+    """It answers (a minute), then it learns (some minutes), each in a folder of its own.
+
+    Sixty shipped incidents, one alert seen before, one never seen. Then an invented year: a
+    careless adapter is held by the gate, one that rehearsed is promoted and answers.
+    """
     from serving.demo import run
 
     run(pause=pause)
+    if learning:
+        from serving import demo_loop
+
+        demo_loop.run()
 
 
 def doctor(as_json: AsJson = False) -> None:

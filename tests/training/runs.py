@@ -24,7 +24,10 @@ def finished_run(home: Path, name: str, *, quota: int = 12, cpu_s: float = 31.5)
     write(folder / "mixture.json", {"new": 480, "rehearsed": 88 * quota, "shards": {"general": 64}})
     write(folder / "curve.jsonl", "".join(json.dumps(p) + "\n" for p in CURVE))
     write(folder / "environment.json", {"torch": "2.13.0", "device": "cpu", "threads": 1})
-    write(folder / "cost.json", {"cpu_s": cpu_s, "tokens": 231_000, "peak_rss_mb": 610.5})
+    write(
+        folder / "cost.json",
+        {"cpu_s": cpu_s, "wall_s": 36.25, "tokens": 231_000, "peak_rss_mb": 610.5},
+    )
     write(folder / "sweep.json", [{"alpha": a, "new": 0.98, "kept": a} for a in (0.85, 1.0)])
     write(folder / "DONE", "{}")
     return folder

