@@ -44,6 +44,8 @@ class Rules:
     alpha: float = 0.05
     # Less than this nobody on call would notice, whatever its significance.
     least_gain: float = 0.03
+    # The same the other way: with enough cases any loss is significant, and this one is small.
+    least_loss: float = 0.03
     # Below it the exact test misses most true gains of 20 points.
     fewest_new: int = 20
     # 248 pairs with 10 % discordance prove it with 80 % power; 3 points would take 687.

@@ -93,6 +93,7 @@ def examine(
     verdict = judge(evidence, rules)
     report = as_dict(verdict, evidence, rules)
     report["slice_scores"] = [asdict(s) for s in slice_scores(said)]
+    report["base_slice_scores"] = [asdict(s) for s in slice_scores(base_said)]
     folder = folder_of(evals, challenger.name, suite.name)
     _written(folder, verdict, evidence, report)
     metrics = telling(said, newest, evidence.retained)

@@ -131,7 +131,8 @@ def each_slice(trial: Trial) -> Iterator[Finding]:
     rules, retained = trial.rules, trial.evidence.retained
     rule = (
         f"each older cohort and arm: lower 95 % bound above {points(-rules.slice_margin)} where it "
-        f"has {rules.fewest_in_slice} cases, and not worse at p < {rules.alpha:g} (McNemar, Holm)"
+        f"has {rules.fewest_in_slice} cases, and not worse by {points(rules.least_loss)} or more "
+        f"at p < {rules.alpha:g} (McNemar, Holm)"
     )
     slices = {(c, arm): trial.against_champion.of([c], [arm]) for c in retained for arm in ARMS}
     tallies = {name: tally(pairs) for name, pairs in slices.items() if pairs}
@@ -139,7 +140,7 @@ def each_slice(trial: Trial) -> Iterator[Finding]:
     for name, t in tallies.items():
         ruling: Ruling = "pass"
         words = f"{named(*name)}: {changed(t)}; lower bound {points(t.low)}"
-        if name in fallen:
+        if name in fallen and t.difference <= -rules.least_loss:
             ruling, words = "fail", f"{words}; worse at p = {t.p_worse:.2g}"
         elif t.n < rules.fewest_in_slice:
             ruling, words = "note", f"{words}; unproven, too few cases"

@@ -188,8 +188,12 @@ def _each_probe(trial: Trial) -> Iterator[Finding]:
     rows = [r for r in trial.against_champion.rows() if r.cohort in _probe_cohorts(trial)]
     tallies = {(r.cohort, r.arm): r.tally for r in rows if r.tally}
     fallen = rejected({name: t.p_worse for name, t in tallies.items()}, alpha=trial.rules.alpha)
-    rule = f"no kind of probe worse at p < {trial.rules.alpha:g} (exact McNemar, Holm)"
-    for name in sorted(fallen):
+    least = trial.rules.least_loss
+    rule = (
+        f"no kind of probe worse by {least * 100:g} points or more at p < {trial.rules.alpha:g} "
+        "(exact McNemar, Holm)"
+    )
+    for name in sorted(n for n in fallen if tallies[n].difference <= -least):
         t = tallies[name]
         words = (
             f"{_slice(*name)}: {t.before:.1%} before, {t.after:.1%} now, {t.lost} lost and "

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from eval.compare import SliceScore
 from eval.examination import Examined, Model, dev_score, examine
+from eval.pictures import draw
 from eval.suite import Suite, frozen
 from ingest import retrainings
 from ingest.errors import Unknown
@@ -323,6 +324,7 @@ class _Turn:
 
     def tell(self, trained: Trained, examined: Examined) -> str | None:
         """MLflow's copy of the run; why it waits, where MLflow cannot be reached now."""
+        draw(trained.folder, examined, history(self.store, examined))
         finished = tracking.Finished(run=trained.name, evaluations=(examined.folder.name,))
         tracking.leave(self.settings.home, finished)
         return self.mirror()
@@ -375,6 +377,17 @@ def past_slices(store: Store) -> list[SliceScore]:
     """What every model that was ever promoted reached, as the gate measured it then."""
     promoted = [m for m in registry.every(store) if m.promoted_at]
     return [SliceScore(**told) for m in promoted for told in m.report.get("slice_scores", [])]
+
+
+def history(store: Store, examined: Examined) -> list[list[SliceScore]]:
+    """The slices of the base, of every model promoted since, and of this one."""
+    ours = examined.report["challenger"]
+    reports = [m.report for m in registry.every(store) if m.promoted_at and m.name != ours]
+    told = [r["slice_scores"] for r in (*reports, examined.report) if "slice_scores" in r]
+    return [
+        [SliceScore(**one) for one in slices]
+        for slices in (examined.report["base_slice_scores"], *told)
+    ]
 
 
 def offline(settings: Settings) -> base.Base:

@@ -21,7 +21,7 @@ from training.dataset import export
 from training.fit import Knobs, Step, fit
 from training.folders import in_our_words
 from training.mixture import Lesson, caution_lessons, general_lessons
-from training.model import ModelUnsound, quiet
+from training.model import ModelUnsound, quiet, spare_threads
 from training.rows import SCHEMA_VERSION
 from training.split import freeze
 from training.world import Size, incidents
@@ -210,6 +210,7 @@ def _taught(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    spare_threads(model)
     items = [tokenised(tokenizer, w.prompt, w.answer, shape.context) for w in lessons]
     knobs = Knobs(
         learning_rate=shape.learning_rate, epochs=1, steps=shape.steps, batch=shape.batch,

@@ -23,6 +23,8 @@ from training.soundness import fingerprint as fingerprint
 
 Stop = Callable[[], bool]
 
+_SMALL = 20_000_000  # weights
+
 
 @dataclass
 class Loaded:
@@ -80,6 +82,17 @@ def load_base(
     model.eval().requires_grad_(False)
     made = fingerprint(folder)
     return Loaded(name_or_path, tokenizer, model, made, device, dtype, folder, four_bit)
+
+
+def spare_threads(model: Any) -> None:
+    """One thread for a small model on a CPU: more of them wait for each other, spinning.
+
+    With two, learning and replaying of the offline base took twice the CPU-seconds.
+    """
+    import torch
+
+    if model.num_parameters() < _SMALL:
+        torch.set_num_threads(1)
 
 
 def quiet() -> None:
@@ -296,6 +309,8 @@ def _read(folder: Path, name: str, device: str, dtype: str, four_bit: bool) -> t
         )
         if nf4 is None:
             model.to(device)
+        if device == "cpu":
+            spare_threads(model)
     except torch.OutOfMemoryError as error:
         raise ModelUnsound(
             f"{name} does not fit into the memory of {device}; choose a smaller base"

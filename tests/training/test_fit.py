@@ -133,17 +133,17 @@ def test_the_newest_checkpoint_that_is_whole_counts_and_steps_are_numbers(tmp_pa
     assert whole_checkpoint(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize(("micro", "call"), [(4, 19), (2, 34), (2, 35)])
+@pytest.mark.parametrize(("micro", "call"), [(4, 4), (2, 7), (2, 8)])
 def test_a_loss_that_is_not_finite_changes_neither_weights_nor_moments(
     base, tmp_path, monkeypatch, micro, call
 ):
     planted(monkeypatch, nan_at(call))
 
-    model, told = fitted(base, tmp_path, micro=micro, steps=19, save_every=1)
+    model, told = fitted(base, tmp_path, micro=micro, steps=4, save_every=1)
 
     [skip] = told.skipped
-    before, after = (tmp_path / f"checkpoint-{n}" for n in (18, 19))
-    assert skip["step"] == 18
+    before, after = (tmp_path / f"checkpoint-{n}" for n in (3, 4))
+    assert skip["step"] == 3
     assert skip["why"] == "loss that is not finite"
     assert set(skip["rows"]) <= set(items(base)[1])
     assert len(skip["rows"]) == 4
