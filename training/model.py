@@ -7,7 +7,7 @@ hub needs its commit pinned.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from training.soundness import fingerprint as fingerprint
 Stop = Callable[[], bool]
 
 _SMALL = 20_000_000  # weights
+_TOKENS_AT_ONCE = 8_192  # whose logits are held at once
 
 
 @dataclass
@@ -185,8 +186,7 @@ def nll(
         (n for n, row in enumerate(rows) if not row.lost), key=lambda n: len(rows[n].ids)
     )
     with _speaking(loaded, adapter), torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in _in_budget(order, [len(row.ids) for row in rows], batch_size):
             inputs = padded([rows[n] for n in batch], loaded.tokenizer.pad_token_id)
             inputs = {name: tensor.to(loaded.device) for name, tensor in inputs.items()}
             labels = inputs.pop("labels")[:, 1:]
@@ -198,6 +198,18 @@ def nll(
             for n, value in zip(batch, (losses.sum(1) / counts).tolist(), strict=True):
                 found[n] = float(value)
     return found
+
+
+def _in_budget(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Runs of rows, the shortest first, whose logits all fit into memory at once."""
+    batch: list[int] = []
+    for n in order:
+        if batch and (len(batch) == most or (len(batch) + 1) * lengths[n] > _TOKENS_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(n)
+    if batch:
+        yield batch
 
 
 def context_of(loaded: Loaded) -> int:

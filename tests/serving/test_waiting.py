@@ -85,6 +85,18 @@ def test_prompts_of_two_adapters_are_never_mixed(room, model, clients):
     assert [t.split(":")[0] for t in texts[1:]] == ["diag-v2", "diag-v1"] * 3
 
 
+def test_what_is_to_be_done_between_waits_for_one_generation_only(room, model, clients):
+    first = ask(room, clients, 0)
+    model.entered.wait()
+    others = [ask(room, clients, n) for n in range(1, MOST_WAITING + 1)]
+    until(lambda: len(room._waiting) == MOST_WAITING)
+    done_after = room.soon(lambda: len(model.batches))
+    model.gate.set()
+
+    assert all(future.result() for future in [first, *others])
+    assert done_after.result() == 1
+
+
 def test_nobody_waits_longer_than_their_time_and_the_generation_ends_with_them(room, model):
     with pytest.raises(NoAnswer, match="longer than") as late:
         room.ask(prompt("alert"), "diag-v1", 0.05)
