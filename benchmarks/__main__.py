@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-STEPS = ("quality", "speed", "redaction", "embedding")
+STEPS = ("quality", "speed", "redaction", "embedding", "loop", "swap")
 
 failed = []
 for step in STEPS:

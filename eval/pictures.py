@@ -36,8 +36,9 @@ def draw(run: Path, examined: Examined, history: Sequence[Sequence[SliceScore]])
         for arm, matrix in told.items():
             title = f"What was known after each model, {arm.replace('_', ' ')}"
             eras, rows = matrix["eras"], matrix["rows"]
-            draw_matrix(eras, rows, examined.folder / f"matrix-{arm}.png", title=title)
-            if len(eras) > 1:
+            place = examined.folder / f"matrix-{arm}.png"
+            draw_matrix(eras, rows, place, title=title, models=matrix["models"])
+            if 1 < len(eras) == len(rows):  # one model an era: then each has its own line
                 draw_retention(eras, rows, examined.folder / f"retention-{arm}.png", title=title)
 
 
@@ -73,4 +74,8 @@ def _matrix(history: Sequence[Sequence[SliceScore]], arm: str) -> dict[str, Any]
         {cohort for row in known for cohort in row if cohort.startswith("era ")},
         key=lambda cohort: int(cohort.removeprefix("era ")),
     )
-    return {"eras": eras, "rows": [[row.get(era) for era in eras] for row in known]}
+    return {
+        "models": [slices[0].model if slices else "-" for slices in history],
+        "eras": eras,
+        "rows": [[row.get(era) for era in eras] for row in known],
+    }

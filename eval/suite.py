@@ -8,9 +8,10 @@ last: a folder without one was never finished. Replaying needs neither the store
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +33,7 @@ SUITE_MEANING = [
     (1, date(2026, 11, 27), "the first"),
 ]
 CASES, MANIFEST = "cases.jsonl", "manifest.json"
+_INCIDENT = re.compile(rb"inc-[0-9a-f]{16}")
 
 
 class SuiteUnsound(Unreadable):
@@ -117,21 +119,36 @@ def suite_versions(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def remove_quoting(folder: Path, incident_id: str) -> list[int]:
-    """Delete every frozen version that quotes this incident; which those were.
+def quoting(folder: Path, incident_ids: Collection[str]) -> list[Path]:
+    """The folders of all versions that quote any of these incidents, unfinished ones too."""
+    wanted = set(incident_ids)
+    found = []
+    for cases in sorted(folder.glob(f"v*/{CASES}")):
+        # Read as text: what is damaged, or of an older form, is to be found as well.
+        if wanted & named_in(cases):
+            found.append(cases.parent)
+    return found
 
-    For an incident that was forgotten, be it a case or only shown as a precedent: the next version
-    is frozen without it.
+
+def remove_quoting(folder: Path, *incident_ids: str) -> list[int]:
+    """Delete every frozen version that quotes one of these incidents; which those were.
+
+    For incidents that were forgotten, be they cases or only shown as precedents: the next version
+    is frozen without them. Cut off, the next call deletes the rest.
     """
     removed = []
-    for version in suite_versions(folder):
-        suite = read_suite(folder, version)
-        if any(incident_id in case.quotes for case in suite.cases):
-            # Without a manifest it is no version, even where the rest of the deletion is cut off.
-            (folder / suite.name / MANIFEST).unlink()
-            shutil.rmtree(folder / suite.name)
-            removed.append(version)
-    return removed
+    for place in quoting(folder, incident_ids):
+        if (place / MANIFEST).exists():
+            removed.append(int(place.name[1:]))
+        # Without a manifest it is no version, even where the rest of the deletion is cut off.
+        (place / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(place)
+    return sorted(removed)
+
+
+def named_in(file: Path) -> set[str]:
+    """The ids of all incidents that this file names."""
+    return {found.decode() for found in _INCIDENT.findall(file.read_bytes())}
 
 
 def _keep(

@@ -38,6 +38,11 @@ def forgotten_lessons(connection: Connection, name: str) -> list[str]:
     return sorted(connection.execute(gone.where(lesson.c.dataset == name).distinct()).scalars())
 
 
+def forgotten_ever(connection: Connection) -> set[str]:
+    """The incidents that were ever forgotten."""
+    return set(connection.execute(select(forgotten.c.incident_id)).scalars())
+
+
 def unlearn(connection: Connection, incident_id: str, now: datetime) -> list[Act]:
     """Withdraw every dataset that holds this incident and taint every model that it taught.
 

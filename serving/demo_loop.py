@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from ingest.incident import Incident
+from retrieval.diagnosis import Diagnosis
 from retrieval.prompt import question_text
 from retrieval.search import Question
 from serving import settings
@@ -45,9 +47,8 @@ def run(out: Console | None = None) -> None:
     try:
         news, arriving = _year()
         _take_in(out, service, news)
-        asked = _an_alert(service, arriving)
-        _title(out, "An alert of a fault that is new this year, before anything is learned")
-        _answer(out, service, asked)
+        _title(out, f"{len(arriving)} of these faults happen again, before anything is learned")
+        before = _asked(out, service, arriving)
 
         _title(out, "A careless adapter: trained on the new incidents and nothing else")
         naive = _turn(service, found, "naive")
@@ -57,8 +58,9 @@ def run(out: Console | None = None) -> None:
         rehearsed = _turn(service, found, "tiny")
         _verdict(out, rehearsed)
 
-        _title(out, "The same alert, after")
-        _answer(out, service, asked)
+        _title(out, "The same alerts, after")
+        after = _asked(out, service, arriving)
+        _both(out, before, after)
         _where_to_look(out, found, naive, rehearsed)
     finally:
         service.close()
@@ -109,15 +111,6 @@ def _year() -> tuple[list[Incident], list[Incident]]:
     return [i for i in told if last.get(i.cause_family) is not i], list(last.values())
 
 
-def _an_alert(service: Service, arriving: list[Incident]) -> Incident:
-    """One whose cause the precedents alone do not give away; about half of them do."""
-    for incident in arriving:
-        told = service.diagnose(Question(text=question_text(incident), limit=5))
-        if told.root_cause != incident.root_cause:
-            return incident
-    return arriving[0]
-
-
 def _take_in(out: Console, service: Service, told: list[Incident]) -> None:
     families = Counter(i.cause_family for i in told)
     recurring = sum(n > 1 for n in families.values())
@@ -128,25 +121,69 @@ def _take_in(out: Console, service: Service, told: list[Incident]) -> None:
     out.print()
 
 
-def _answer(out: Console, service: Service, asked: Incident) -> None:
-    """What is said now about this alert, which is not in the store itself."""
-    alert = question_text(asked)
-    out.print(Panel(Text(alert), title="alert", title_align="left", border_style="red"))
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """One alert, and what was said to it."""
+
+    incident: Incident
+    told: Diagnosis
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the true cause is given, with a precedent that states it."""
+        return self.told.root_cause == self.incident.root_cause
+
+    @property
+    def is_known(self) -> bool:
+        """The same, or said by the model from what it learned, without evidence."""
+        guess = self.told.hypothesis
+        return self.is_named or bool(guess and guess.text == self.incident.root_cause)
+
+
+def _asked(out: Console, service: Service, arriving: list[Incident]) -> list[_Answered]:
+    """What is said to each of these alerts, none of which is in the store; and how often rightly."""
     service.live.follow()
-    told = service.diagnose(Question(text=alert, limit=5))
-    model = told.model["version"] if told.model else "no model: quoted from precedents"
-    _line(out, "answered by", str(model))
-    _line(out, "status", told.status)
-    _line(out, "cause", told.root_cause or "none named")
-    if told.hypothesis:
-        _line(out, "learned", f"{told.hypothesis.text} (from memory, no precedent shown says it)")
-    if told.actions:
-        first = told.actions[0]
-        _line(out, "fix", f"{first.text} ({first.ruling.decision.replace('_', ' ')})")
-    _line(out, "in truth", f"{asked.root_cause} {asked.resolution}")
-    if told.degraded:
-        _line(out, "degraded", told.degraded)
+    answered = []
+    for incident in arriving:
+        told = service.diagnose(Question(text=question_text(incident), limit=5))
+        answered.append(_Answered(incident, told))
+    named = sum(a.is_named for a in answered)
+    known = sum(a.is_known for a in answered)
+    model = _model_of(answered[-1].told)
+    out.print(f"answered by {model}: {named} of {len(answered)} causes named rightly, and "
+              f"{known - named} more as a hypothesis, without evidence")  # fmt: skip
     out.print()
+    return answered
+
+
+def _both(out: Console, before: list[_Answered], after: list[_Answered]) -> None:
+    """One alert whose answer became right, both answers below each other."""
+    pairs = list(zip(before, after, strict=True))
+    then, now = next((p for p in pairs if p[1].is_known and not p[0].is_known), pairs[0])
+    alert = question_text(now.incident)
+    out.print(Panel(Text(alert), title="one of them", title_align="left", border_style="red"))
+    for label, answered in (("before", then), ("after", now)):
+        _line(out, label, _model_of(answered.told))
+        _said(out, answered.told)
+    _line(out, "in truth", f"{now.incident.root_cause} {now.incident.resolution}")
+    out.print()
+
+
+def _said(out: Console, told: Diagnosis) -> None:
+    _line(out, "  cause", told.root_cause or f"none named ({told.status})")
+    if told.hypothesis:
+        _line(out, "  hypothesis", f"{told.hypothesis.text} (learned; no precedent shown says it)")
+        if told.hypothesis.fix:
+            _line(out, "  fix", told.hypothesis.fix)
+    elif told.actions:
+        first = told.actions[0]
+        _line(out, "  fix", f"{first.text} ({first.ruling.decision.replace('_', ' ')})")
+    if told.degraded:
+        _line(out, "  degraded", told.degraded)
+
+
+def _model_of(told: Diagnosis) -> str:
+    return f"diag-v{told.model['version']}" if told.model else "precedents alone, no model"
 
 
 def _turn(service: Service, found: Settings, named: str) -> Ended:

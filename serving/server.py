@@ -11,6 +11,7 @@ from ingest.errors import Refused, Unavailable
 from serving.app import create_app
 from serving.auth import is_loopback
 from serving.running import Running, announce
+from serving.schedule import Schedule
 from serving.service import Progress, Service
 from serving.settings import Settings
 
@@ -40,6 +41,7 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
         logging.getLogger(chatty).setLevel("WARNING")
     _say(f"data folder {settings.home}")
     service = Service.open(settings)
+    schedule = Schedule(settings.training.schedule_hours * 3600)
     try:
         _may_bind(service, host)
         listening = _bound(host, port)
@@ -50,6 +52,8 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
         if not access.any_token(service.store):
             _say("open: no token exists, so anybody on this machine may call")
         service.start(_progress)
+        if settings.training.schedule_hours:
+            schedule.start()
         config = uvicorn.Config(
             create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
@@ -57,6 +61,7 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
     finally:
         with contextlib.suppress(FileNotFoundError):
             settings.running.unlink()
+        schedule.close()
         service.close()
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,19 @@ def opened(store: Store, folder: Path, name: str) -> Exported:
             "teaches was forgotten; export again"
         )
     return Exported(name, folder / name, manifest(folder / name), fresh=False)
+
+
+def sweep(store: Store, folder: Path) -> None:
+    """Delete what is no dataset of this store: withdrawn, cut off, or never registered.
+
+    Does nothing while somebody exports: an export sweeps at its own end.
+    """
+    from filelock import FileLock, Timeout
+
+    if not folder.is_dir():
+        return
+    with in_our_words(folder), suppress(Timeout), FileLock(folder / ".lock", timeout=0):
+        _sweep(store, folder)
 
 
 def manifest(place: Path) -> dict[str, Any]:

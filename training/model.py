@@ -7,6 +7,7 @@ hub needs its commit pinned.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -100,6 +101,8 @@ def quiet() -> None:
     """No progress bars and advice of libraries: ours say what there is to say."""
     from transformers.utils import logging
 
+    # peft 0.21 asks transformers by an attribute's former name.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 

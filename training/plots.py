@@ -43,9 +43,17 @@ class Share(NamedTuple):
 
 
 def draw_matrix(
-    eras: Sequence[str], rows: Sequence[Sequence[Score]], path: Path, *, title: str = ""
+    eras: Sequence[str],
+    rows: Sequence[Sequence[Score]],
+    path: Path,
+    *,
+    title: str = "",
+    models: Sequence[str] = (),
 ) -> Path:
-    """The forgetting matrix as a heat map: `rows[i][j]` the score on era j after era i."""
+    """The forgetting matrix as a heat map: `rows[i][j]` the score on era j after era i.
+
+    With `models`, rows are those of these models, however many there are.
+    """
     figure, axes = _canvas(title or "What was known after each era", 1.6 + 0.75 * len(rows))
     image = axes.imshow(
         [[float("nan") if s is None else s for s in row] for row in rows],
@@ -56,11 +64,11 @@ def draw_matrix(
             said = "–" if score is None else f"{score:.2f}"
             # Cividis turns lighter than mid-grey at 0.55.
             dark = score is None or score > 0.55
-            weight = "bold" if i == j else "normal"
+            weight = "bold" if i == j and not models else "normal"
             axes.text(j, i, said, ha="center", va="center", fontsize=13, fontweight=weight,
                       color=_INK if dark else "white")  # fmt: skip
     axes.set_xticks(range(len(eras)), eras)
-    axes.set_yticks(range(len(rows)), [f"after {era}" for era in eras])
+    axes.set_yticks(range(len(rows)), models or [f"after {era}" for era in eras])
     axes.set_xlabel("asked about")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -225,7 +233,8 @@ def _bar(axes: "Axes", x: float, width: float, k: int, bar: Bar, crowded: bool) 
     top = bar.share
     if bar.low is not None and bar.high is not None:
         top = bar.high
-        spread = [[bar.share - bar.low], [bar.high - bar.share]]
+        # Of a share of 0 or 1 the bound may lie a rounding beyond it.
+        spread = [[max(0.0, bar.share - bar.low)], [max(0.0, bar.high - bar.share)]]
         axes.errorbar(x, bar.share, yerr=spread, color=_INK, capsize=3, linewidth=1.2)
     axes.text(x, top + 0.015, f"{bar.share:.2f}", ha="center", va="bottom", fontsize=9,
               color=_INK, rotation=90 if crowded else 0)  # fmt: skip

@@ -1,0 +1,82 @@
+"""Forgetting, in files: what was exported, asked or answered of an incident goes when it is forgotten.
+
+The store forgets in one transaction; the files follow. What a model was taught stays in its weights:
+such a model is tainted, and its sealed folder stays for whoever has to look into it.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from eval.suite import named_in, quoting, remove_quoting
+from ingest.lessons import datasets
+from ingest.lineage import forgotten_ever
+from ingest.store import Store
+from serving.settings import Settings
+from training import dataset, registry
+
+log = logging.getLogger(__name__)
+
+
+def remove_forgotten(store: Store, settings: Settings) -> None:
+    """Delete every file that quotes what was ever forgotten; the next turn makes them without it.
+
+    Datasets that teach it, suites that ask or show it, all answers given on those, all answers of
+    models that learned it, and runs that were cut off while they learned it. May be cut off and
+    run again at any time. What cannot be deleted is logged, and tried again by the next call.
+    """
+    with store.reading() as connection:
+        gone = forgotten_ever(connection)
+    if not gone:
+        return
+    dataset.sweep(store, settings.datasets)
+    # A suite that is still there says which answers are to go: it goes last.
+    kept = [_removed(place) for place in sorted(_replays(store, settings, gone))]
+    if all(kept):
+        try:
+            remove_quoting(settings.suite, *gone)
+        except OSError as error:
+            log.error("suite.not_removed why=%r", str(error))
+    for place in list(_cut_off(store, settings.runs)):
+        _removed(place)
+
+
+def _replays(store: Store, settings: Settings, gone: Collection[str]) -> set[Path]:
+    """The folders of answers that may quote what was forgotten."""
+    evals = settings.evals
+    suites = {place.name.partition(".")[0] for place in quoting(settings.suite, gone)}
+    found = {place for suite in suites for place in evals.glob(f"*-{suite}")}
+    for model in registry.every(store):
+        if model.tainted:
+            found |= set(evals.glob(f"{model.name}-v*"))
+    answers = (file for form in ("jsonl", "part", "draft") for file in evals.glob(f"*/*.{form}"))
+    return found | {file.parent for file in answers if not named_in(file).isdisjoint(gone)}
+
+
+def _cut_off(store: Store, runs: Path) -> Iterator[Path]:
+    """Runs that never ended and never will: the dataset that they learn was withdrawn."""
+    withdrawn = {kept.name for kept in datasets(store) if kept.withdrawn_at}
+    for recipe in runs.glob("*/recipe.json"):
+        if not (recipe.parent / "DONE").exists() and _dataset_of(recipe) in withdrawn:
+            yield recipe.parent
+
+
+def _dataset_of(recipe: Path) -> str | None:
+    try:
+        return str(json.loads(recipe.read_text(encoding="utf-8"))["dataset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _removed(place: Path) -> bool:
+    """Whether this folder is gone."""
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.error("forgotten.not_removed place=%s why=%r", place.name, str(error))
+        return False
+    return True
