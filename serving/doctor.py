@@ -5,12 +5,18 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ingest import audit
+from ingest import audit, retrainings
 from ingest.errors import Refused, Unavailable
 from retrieval.generations import Generations, Unsound
+from retrieval.prompt import prompt_hash
+from serving.live import base_with
+from serving.retrain import is_running
 from serving.running import running
-from serving.service import Service
+from serving.service import Service, said_of_taint
 from serving.settings import Settings
+from training import adapters, base, registry, tracking
+from training.model import ModelUnsound
+from training.registry import Registered
 
 ROOM_GB = 2.0  # a store of 10,000 incidents, its index and one exported model, several times over
 
@@ -33,7 +39,7 @@ def findings(settings: Settings) -> list[Finding]:
     except (Refused, Unavailable) as error:
         return [*found, Finding("store", False, str(error), "see the sentence on the left")]
     try:
-        return [*found, *_service(service)]
+        return [*found, *_service(service), *_learning(service)]
     finally:
         service.close()
 
@@ -95,3 +101,77 @@ def _copy(service: Service, model_id: str, dim: int) -> Finding:
         return Finding("index", True, f"{generations.check()} vectors find themselves")
     except Unsound as why:
         return Finding("index", False, str(why), "`scarwise index rebuild`")
+
+
+def _learning(service: Service) -> Iterator[Finding]:
+    """The learning loop; weights are read only where there is a champion."""
+    store, settings = service.store, service.settings
+    pointer = registry.pointer(store)
+    champion = registry.get(store, pointer.champion) if pointer.champion is not None else None
+    yield _base(settings, champion)
+    if champion:
+        yield _champion(settings, champion)
+        if champion.tainted:
+            yield Finding("taint", False, said_of_taint(champion), "see the sentence on the left")
+    if pointer.frozen:
+        yield Finding("promotion", True, "frozen: nothing is promoted until `scarwise thaw`")
+    yield _turn(service)
+    waiting = len(tracking.waiting(settings.home))
+    yield Finding(
+        "mlflow",
+        not waiting,
+        f"{waiting} runs wait to be told" if waiting else "told of every run",
+        "start MLflow; the next `scarwise retrain` tells it" if waiting else "",
+    )
+
+
+def _base(settings: Settings, champion: Registered | None) -> Finding:
+    """Whether the base is there, and the one that the champion was trained on."""
+    if settings.training.base != base.NAME:
+        named = f"{settings.training.base}, looked at when it is loaded"
+        return Finding("base", True, named)
+    made = base.named(settings.bases)
+    is_made = (made / base.MADE).is_file()
+    if champion is None:
+        how = "made" if is_made else "not made yet; only learning needs it: `scarwise base build`"
+        return Finding("base", True, f"{made.name}, {how}")
+    try:
+        found = base_with(champion.base_hash, settings.bases)
+    except (ModelUnsound, OSError) as why:
+        todo = "`scarwise base build`, or restore the folder"
+        return Finding("base", False, f"{champion.name} is not served: {why}", todo)
+    if found.name != made.name:
+        return Finding(
+            "base",
+            False,
+            f"{champion.name} stands on {found.name}, and this version learns on {made.name}",
+            "it is served on; to learn again, `scarwise rollback` first",
+        )
+    return Finding("base", True, f"{made.name}, which {champion.name} was trained on")
+
+
+def _champion(settings: Settings, champion: Registered) -> Finding:
+    """Whether its files are what was sealed and registered."""
+    try:
+        told = adapters.verify(settings.home / champion.folder, champion.base_hash, prompt_hash())
+    except ModelUnsound as why:
+        return Finding("champion", False, str(why), "restore its folder, or `scarwise rollback`")
+    if told.sha256 != champion.adapter_sha256:
+        return Finding(
+            "champion",
+            False,
+            f"{champion.name}: its weights are not those that were registered",
+            "restore its folder, or `scarwise rollback`",
+        )
+    return Finding("champion", True, f"{champion.name}, its files are what was registered")
+
+
+def _turn(service: Service) -> Finding:
+    """Whether a retraining was cut off, and nobody goes on with it."""
+    run = retrainings.unfinished(service.store)
+    if run is None:
+        return Finding("retraining", True, "none is unfinished")
+    said = f"retraining {run.id}, begun {run.started_at:%Y-%m-%d %H:%M} UTC, got to {run.step!r}"
+    if is_running(service.store, service.settings):
+        return Finding("retraining", True, f"{said} and is running")
+    return Finding("retraining", False, f"{said} and was cut off", "`scarwise retrain` finishes it")

@@ -5,7 +5,9 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.live import Live
-from serving.service import Service
+from serving.schedule import FAILED, STOPPED
+from serving.service import Service, tainted_champion
+from serving.turn import EXIT
 from serving.waiting import Reason
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -62,6 +64,23 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._tainted = Gauge(
+            "scarwise_champion_tainted",
+            "1 while the champion knows what was forgotten.",
+            registry=self.registry,
+        )
+        self._retrainings = Counter(
+            "scarwise_retrainings_total",
+            "Turns of the schedule in `serve`, by how they ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in (*EXIT, FAILED, STOPPED):  # what never happened is 0, not absent
+            self._retrainings.labels(outcome)
+
+    def retrained(self, outcome: str) -> None:
+        """Count a turn that ended so."""
+        self._retrainings.labels(outcome).inc()
 
     def exposition(self, service: Service) -> bytes:
         """Everything, as Prometheus reads it."""
@@ -74,6 +93,7 @@ class Metrics:
         self._sound.set(condition.copy == "sound")
         self._degraded.set(service.without_meaning is not None)
         self._expose(service.live)
+        self._tainted.set(tainted_champion(service.store) is not None)
         return generate_latest(self.registry)
 
     def _expose(self, live: Live) -> None:

@@ -108,6 +108,12 @@ def recipe_name(settings: Settings) -> str:
     return "tiny" if settings.training.base == base.NAME else "lora"
 
 
+def is_running(store: Store, settings: Settings) -> bool:
+    """Whether a retraining is on, here or, on PostgreSQL, on any machine."""
+    with _alone(store, settings) as is_alone:
+        return not is_alone
+
+
 @contextlib.contextmanager
 def _alone(store: Store, settings: Settings) -> Iterator[bool]:
     """Whether this is the only job: on this machine by a file, on PostgreSQL for all machines."""

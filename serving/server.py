@@ -41,7 +41,8 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
         logging.getLogger(chatty).setLevel("WARNING")
     _say(f"data folder {settings.home}")
     service = Service.open(settings)
-    schedule = Schedule(settings.training.schedule_hours * 3600)
+    app = create_app(service)
+    schedule = Schedule(settings.training.schedule_hours * 3600, count=app.state.metrics.retrained)
     try:
         _may_bind(service, host)
         listening = _bound(host, port)
@@ -54,9 +55,7 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
         service.start(_progress)
         if settings.training.schedule_hours:
             schedule.start()
-        config = uvicorn.Config(
-            create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=5
-        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -30,6 +30,7 @@ from serving.waiting import NoAnswer
 from serving.wire import version_view
 from training import registry
 from training.model import Loaded, load_base
+from training.registry import Registered
 
 log = logging.getLogger(__name__)
 
@@ -288,6 +289,23 @@ def load_model(settings: Settings, base_hash: str) -> Loaded:
         revision=settings.training.revision,
         device=settings.training.device,
         dtype=settings.training.dtype,
+    )
+
+
+def tainted_champion(store: Store) -> Registered | None:
+    """The champion, when it was taught what was forgotten since; None when all is well."""
+    champion = registry.pointer(store).champion
+    model = registry.get(store, champion) if champion is not None else None
+    return model if model and model.tainted else None
+
+
+def said_of_taint(model: Registered) -> str:
+    """One sentence on it, and what to do: forgetting reaches no weights."""
+    count = len(model.tainted)
+    what = "1 incident that was" if count == 1 else f"{count} incidents that were"
+    return (
+        f"{model.name} was taught {what} forgotten since; "
+        "retrain and promote, or `scarwise rollback`"
     )
 
 

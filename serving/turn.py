@@ -211,11 +211,14 @@ class Turn:
         newest: str,
         data: dataset.Exported,
     ) -> tuple[Retraining, Examined, Pointer]:
-        """The gate's verdict, kept with the model; beside whoever is champion now."""
+        """The gate's verdict, kept with the model; beside whoever is champion now.
+
+        Beside the champion before where the model was promoted already, by this turn before it was
+        cut off: its verdict stays what it was.
+        """
         at = registry.pointer(self.store)
-        champion = registry.get(self.store, at.champion) if at.champion else None
-        if champion and champion.version == model.version:
-            champion = None
+        beside = run.detail.get("beside") if at.champion == model.version else at.champion
+        champion = registry.get(self.store, beside) if beside else None
         examined = examine(
             suite,
             base=self.base(),
@@ -223,7 +226,7 @@ class Turn:
             champion=self.model_of(champion) if champion else None,
             rows=data.rows(),
             newest=newest,
-            past=past_slices(self.store),
+            past=past_slices(self.store, but=model.version),
             evals=self.settings.evals,
             rules=self.rules,
             progress=self.telling.at,
@@ -233,13 +236,17 @@ class Turn:
             metrics=examined.metrics, actor=self.actor,
         )  # fmt: skip
         run = retrainings.advance(
-            self.store, run, "judged", actor=self.actor, verdict=examined.verdict.outcome
-        )
+            self.store, run, "judged", actor=self.actor, verdict=examined.verdict.outcome,
+            beside=beside,
+        )  # fmt: skip
         self.telling.done("judged")
         return run, examined, at
 
     def promote(self, model: Registered, examined: Examined, at: Pointer) -> tuple[Outcome, str]:
-        """Promotion by the job itself: only with `auto_promote`, and only what passed."""
+        """Promotion by the job itself: only with `auto_promote`, and only what passed.
+
+        Raises `Moved` where a person moved the pointer since: the next call judges it anew.
+        """
         outcome = _OF_VERDICT[examined.verdict.outcome]
         if outcome != "passed" or not self.settings.training.auto_promote:
             return outcome, examined.words
@@ -249,8 +256,8 @@ class Turn:
                 reason=f"passed the gate on suite {examined.report['measured_on']['suite']}",
                 expected=None if at.champion == model.version else at.revision,
             )  # fmt: skip
-        except registry.Frozen:
-            return outcome, f"{examined.words} It is not promoted: the registry is frozen."
+        except (registry.Frozen, registry.NotPromotable) as error:
+            return outcome, f"{examined.words} It is not promoted: {error}."
         self.telling.done("promoted")
         return "promoted", examined.words
 
@@ -305,9 +312,9 @@ def learned(store: Store, settings: Settings) -> set[str]:
     return set().union(*(taught(store, str(name)) for name in named))
 
 
-def past_slices(store: Store) -> list[SliceScore]:
-    """What every model that was ever promoted reached, as the gate measured it then."""
-    promoted = [m for m in registry.every(store) if m.promoted_at]
+def past_slices(store: Store, *, but: int | None = None) -> list[SliceScore]:
+    """What every model that was ever promoted reached, `but` this one, as the gate measured it."""
+    promoted = [m for m in registry.every(store) if m.promoted_at and m.version != but]
     return [SliceScore(**told) for m in promoted for told in m.report.get("slice_scores", [])]
 
 

@@ -10,7 +10,7 @@ from ingest.errors import Unavailable
 from serving import body
 from serving.auth import Caller, needs
 from serving.problem import NotBuilt
-from serving.service import Service
+from serving.service import Service, said_of_taint, tainted_champion
 
 router = APIRouter(tags=["operations"])
 
@@ -46,7 +46,9 @@ async def ready(request: Request) -> Response:
         else:
             status = "catching up" if condition.lag or service.live.why else "ready"
         serving = service.live.serving
-        why = [said for said in (service.without_meaning, service.live.why) if said]
+        tainted = tainted_champion(service.store)
+        taint = said_of_taint(tainted) if tainted else None
+        why = [said for said in (service.without_meaning, service.live.why, taint) if said]
         return {
             "status": status,
             "rung": service.rung,

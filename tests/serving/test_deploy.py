@@ -233,6 +233,24 @@ def test_every_command_that_is_started_is_one_that_we_have():
     assert not is_a_command(["retrain", "--if-dew"])
 
 
+def test_the_dockerfile_is_clean():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), DEPLOY / "Dockerfile"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_is_built_from_what_it_copies_and_sees_nothing_else():
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    ignored = (DEPLOY.parents[1] / ".dockerignore").read_text().splitlines()
+
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--" not in line]
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(sum(copies, []))
+    assert "*" in ignored
+
+
 def test_the_image_holds_every_room_and_runs_as_nobody_in_particular():
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     root = DEPLOY.parents[1]

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from serving.schedule import COMMAND, NICE, Schedule
+from serving.turn import EXIT
 
 NEVER = 3600.0
 
@@ -118,6 +119,48 @@ def test_a_turn_that_is_on_ends_when_the_service_stops(tmp_path, told):
     schedule.close()
 
     assert told() == [f"retrain.stopped code={-signal.SIGTERM}"]
+
+
+def test_what_a_turn_started_ends_with_it(tmp_path):
+    alive = tmp_path / "alive"
+    child = f"import time\nwhile True: open({str(alive)!r}, 'a').write('x'); time.sleep(0.01)"
+    text = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    schedule = Schedule(NEVER, script(tmp_path, text))
+
+    schedule.start()
+    until(alive.exists)
+    schedule.close()
+    size = alive.stat().st_size
+    time.sleep(0.2)
+
+    assert alive.stat().st_size == size
+
+
+def test_a_turn_that_does_not_end_when_asked_to_is_killed(tmp_path, told):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    text = f"{deaf}; open({str(tmp_path / 'deaf')!r}, 'w'); time.sleep(600)"
+    schedule = Schedule(NEVER, script(tmp_path, text), stop_s=0.1)
+
+    schedule.start()
+    until((tmp_path / "deaf").exists)
+    schedule.close()
+
+    assert told() == [f"retrain.stopped code={-signal.SIGKILL}"]
+
+
+def test_turns_are_counted_by_how_they_ended(client, tmp_path):
+    count = client.app.state.metrics.retrained
+    for text in (ends("not due", 14), ends("not due", 14), ends("promoted", 1), "pass"):
+        Schedule(NEVER, script(tmp_path, text), count=count).turn()
+    Schedule(NEVER, ["/nowhere/scarwise"], count=count).turn()
+
+    lines = client.get("/metrics").text.splitlines()
+    counted = [line for line in lines if line.startswith("scarwise_retrainings_total{")]
+    assert 'scarwise_retrainings_total{outcome="not due"} 2.0' in counted
+    # One that says promoted and fails is not believed.
+    assert 'scarwise_retrainings_total{outcome="promoted"} 0.0' in counted
+    assert 'scarwise_retrainings_total{outcome="failed"} 3.0' in counted
+    assert len(counted) == len(EXIT) + 2
 
 
 def test_nothing_begins_once_it_was_closed(tmp_path):
