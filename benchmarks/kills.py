@@ -48,13 +48,14 @@ def in_a_row(home: Path, bases: Path) -> dict[str, Any]:
     for point in killed.POINTS:
         died &= killed.run(found, bases, point) == -signal.SIGKILL
         whole &= killed.standing(found).is_whole
+    between = killed.standing(found)
     began = time.monotonic()
     finished = killed.run(found, bases) == 0
     after = killed.standing(found)
     return {
         "point": "all, in a row",
         "killed": died,
-        "left after": killed.POINTS[-1],
+        "left after": between.step,
         "champion then": "whole each time" if whole else "broken",
         "finished": finished,
         "finished_in_s": round(time.monotonic() - began, 1),

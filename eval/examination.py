@@ -94,6 +94,8 @@ def examine(
     report = as_dict(verdict, evidence, rules)
     report["slice_scores"] = [asdict(s) for s in slice_scores(said)]
     report["base_slice_scores"] = [asdict(s) for s in slice_scores(base_said)]
+    # As the store gives it back: the same examination again must compare as the same.
+    report = json.loads(json.dumps(report))
     folder = folder_of(evals, challenger.name, suite.name)
     _written(folder, verdict, evidence, report)
     metrics = telling(said, newest, evidence.retained)

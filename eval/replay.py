@@ -130,7 +130,7 @@ def _arm(
         progress(arm, len(cases), len(cases))
     transcript = Transcript(header, tuple(answered[case.id] for case in cases))
     transcript.write(finished)
-    part.unlink()
+    part.unlink(missing_ok=True)  # it quoted what was forgotten meanwhile
     return transcript
 
 

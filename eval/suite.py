@@ -12,6 +12,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -147,8 +148,10 @@ def remove_quoting(folder: Path, *incident_ids: str) -> list[int]:
 
 
 def named_in(file: Path) -> set[str]:
-    """The ids of all incidents that this file names."""
-    return {found.decode() for found in _INCIDENT.findall(file.read_bytes())}
+    """The ids of all incidents that this file names; none when it is gone meanwhile."""
+    with suppress(FileNotFoundError):
+        return {found.decode() for found in _INCIDENT.findall(file.read_bytes())}
+    return set()
 
 
 def _keep(

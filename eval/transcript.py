@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from eval.score import SCORES_VERSION, Arm, Prediction, Record, Slice
 from ingest.errors import Refused, Unavailable, Unreadable
+from training.folders import in_our_words
 
 
 class Header(Record):
@@ -72,12 +73,13 @@ class Transcript:
         text = "\n".join([json.dumps(told, ensure_ascii=False), *self._lines(), ""])
         draft = path.with_name(f"{path.name}.draft")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            with in_our_words(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with draft.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
         except OSError as error:
             raise Unavailable(f"the transcript {path} cannot be written: {error}") from error
 

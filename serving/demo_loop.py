@@ -141,7 +141,7 @@ class _Answered:
 
 
 def _asked(out: Console, service: Service, arriving: list[Incident]) -> list[_Answered]:
-    """What is said to each of these alerts, none of which is in the store; and how often rightly."""
+    """What is said to each of these alerts, none of which is stored; and how often rightly."""
     service.live.follow()
     answered = []
     for incident in arriving:

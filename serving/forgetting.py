@@ -1,16 +1,18 @@
-"""Forgetting, in files: what was exported, asked or answered of an incident goes when it is forgotten.
+"""Forgetting, in files: what was exported, asked or answered of an incident goes with it.
 
-The store forgets in one transaction; the files follow. What a model was taught stays in its weights:
-such a model is tainted, and its sealed folder stays for whoever has to look into it.
+The store forgets in one transaction; the files follow. What a model was taught stays in its
+weights: such a model is tainted, and its sealed folder stays for whoever has to look into it.
 """
 
 import json
 import logging
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eval.suite import named_in, quoting, remove_quoting
+from ingest.errors import Unavailable
 from ingest.lessons import datasets
 from ingest.lineage import forgotten_ever
 from ingest.store import Store
@@ -18,6 +20,8 @@ from serving.settings import Settings
 from training import dataset, registry
 
 log = logging.getLogger(__name__)
+
+_GONE = ".gone"  # a folder that is being deleted: what is left of it means nothing any more
 
 
 def remove_forgotten(store: Store, settings: Settings) -> None:
@@ -27,20 +31,24 @@ def remove_forgotten(store: Store, settings: Settings) -> None:
     models that learned it, and runs that were cut off while they learned it. May be cut off and
     run again at any time. What cannot be deleted is logged, and tried again by the next call.
     """
+    from filelock import FileLock, Timeout
+
     with store.reading() as connection:
         gone = forgotten_ever(connection)
     if not gone:
         return
-    dataset.sweep(store, settings.datasets)
+    with _logged("datasets"):
+        dataset.sweep(store, settings.datasets)
+    answers = {*settings.evals.glob(f"*{_GONE}"), *_replays(store, settings, gone)}
+    are_gone = [_removed(place) for place in sorted(answers)]
     # A suite that is still there says which answers are to go: it goes last.
-    kept = [_removed(place) for place in sorted(_replays(store, settings, gone))]
-    if all(kept):
-        try:
+    if all(are_gone):
+        with _logged("suite"):
             remove_quoting(settings.suite, *gone)
-        except OSError as error:
-            log.error("suite.not_removed why=%r", str(error))
-    for place in list(_cut_off(store, settings.runs)):
-        _removed(place)
+    # While a turn is on, its run is not cut off; it sweeps at its own end.
+    with _logged("runs"), suppress(Timeout), FileLock(settings.retraining, timeout=0):
+        for place in {*settings.runs.glob(f"*{_GONE}"), *_cut_off(store, settings.runs)}:
+            _removed(place)
 
 
 def _replays(store: Store, settings: Settings, gone: Collection[str]) -> set[Path]:
@@ -72,11 +80,19 @@ def _dataset_of(recipe: Path) -> str | None:
 
 def _removed(place: Path) -> bool:
     """Whether this folder is gone."""
+    going = place.with_name(place.name.removesuffix(_GONE) + _GONE)
+    with _logged(place.name):
+        if place != going:
+            shutil.rmtree(going, ignore_errors=True)
+            place.rename(going)
+        shutil.rmtree(going)
+    return not place.exists() and not going.exists()
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Let no file that cannot be deleted keep the others from being so."""
     try:
-        shutil.rmtree(place)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        log.error("forgotten.not_removed place=%s why=%r", place.name, str(error))
-        return False
-    return True
+        yield
+    except (OSError, Unavailable) as error:
+        log.error("forgotten.not_removed what=%s why=%r", what, str(error))

@@ -89,6 +89,7 @@ def turn(
                 chosen=read(recipe) if recipe else None, telling=telling,
             )  # fmt: skip
     finally:
+        service.remove_forgotten()  # what was forgotten meanwhile may have been written once more
         service.close()
 
 

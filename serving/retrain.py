@@ -68,7 +68,8 @@ def retrain(
             found = due(store, settings)
             if if_due and not found.due:
                 return Ended("not due", found.words)
-            telling.note(found.words)
+            if found.due:
+                telling.note(found.words)
             told = (chosen or recipe.read(recipe_name(settings))).model_dump(mode="json")
             begun = {"champion": registry.pointer(store).champion, "recipe": told}
             run = retrainings.begin(store, actor=actor, detail=begun)
@@ -119,7 +120,7 @@ def _alone(store: Store, settings: Settings) -> Iterator[bool]:
     """Whether this is the only job: on this machine by a file, on PostgreSQL for all machines."""
     from filelock import FileLock, Timeout
 
-    path = settings.home / "retrain.lock"
+    path = settings.retraining
     with in_our_words(path):
         lock = FileLock(path, timeout=0)
         try:

@@ -24,6 +24,7 @@ from retrieval.grounded import grounded
 from retrieval.index import Index
 from retrieval.prompt import prompt
 from retrieval.search import Answer, Question
+from serving.forgetting import remove_forgotten
 from serving.live import Live, base_with
 from serving.settings import Settings
 from serving.waiting import NoAnswer
@@ -123,6 +124,7 @@ class Service:
 
     def start(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Keep the index in step with the store from a thread of its own."""
+        self.remove_forgotten()
         self.index.awaits_meaning = True
         # Loading a model takes seconds, exporting one more: what is stored meanwhile is followed.
         loading = threading.Thread(
@@ -161,6 +163,10 @@ class Service:
     def remove_withdrawn(self) -> None:
         """Delete the files of datasets that teach what was forgotten."""
         lessons.remove_withdrawn(self.store, self.settings.datasets)
+
+    def remove_forgotten(self) -> None:
+        """Delete every file that quotes what was forgotten; `start` does what was cut off."""
+        remove_forgotten(self.store, self.settings)
 
     @property
     def rung(self) -> Rung:

@@ -158,6 +158,16 @@ class Settings(Section):
         return self.home / "runs"
 
     @property
+    def retraining(self) -> Path:
+        """The lock that a turn of the learning loop holds."""
+        return self.home / "retrain.lock"
+
+    @property
+    def suite(self) -> Path:
+        """Every version of the replay suite."""
+        return self.home / "suite"
+
+    @property
     def evals(self) -> Path:
         return self.home / "evals"
 

@@ -35,7 +35,8 @@ RECIPE = Recipe(
 )  # fmt: skip
 # A dozen cases prove little: here it is enough that something was learned.
 EASY = Rules(
-    alpha=0.4, least_gain=0.01, least_loss=2.0, fewest_new=2, pooled_margin=1.0, fewest_in_slice=1_000,
+    alpha=0.4, least_gain=0.01, least_loss=2.0, fewest_new=2, pooled_margin=1.0,
+    fewest_in_slice=1_000,
     anchor_margin=1.0, most_forgotten=1.0, probe_margin=1.0, most_perplexity=1e9,
     most_exposure_bits=12.0, fewest_red_team=1, fewest_smoke=1,
 )  # fmt: skip

@@ -61,7 +61,7 @@ def _evaluate(name: str | None, version: int | None, as_json: bool) -> None:
         model = _named(store, name)
         base_hash = model.base_hash if model else _base_hash(store, settings)
     header = _header(asked, model, base_hash)
-    out = folder_of(settings.home / "evals", header.model, asked.name)
+    out = folder_of(settings.evals, header.model, asked.name)
     voice = _Voice(settings, model, base_hash)
     with Bar(f"replaying suite {asked.name}", None) as bar:
 
@@ -89,7 +89,7 @@ def _compare(one: str, other: str, version: int | None, as_json: bool) -> None:
     asked = _suite(settings, version)
     kept = []
     for name in (one, other):
-        out = folder_of(settings.home / "evals", _model_name(name), asked.name)
+        out = folder_of(settings.evals, _model_name(name), asked.name)
         _refuse_unasked(out, name, asked.name)
         kept.append(kept_replay(out))
     comparison = compared(*kept)
@@ -143,7 +143,7 @@ def _suite(settings: "Settings", version: int | None) -> "Suite":
     from eval.suite import read_suite, suite_versions
     from ingest.errors import Refused
 
-    folder = settings.home / "suite"
+    folder = settings.suite
     found = [version] if version is not None else suite_versions(folder)[-1:]
     if not found:
         raise Refused("no suite is frozen yet; `scarwise retrain` freezes one of what it trains on")

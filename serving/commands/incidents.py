@@ -75,8 +75,11 @@ def release(incident_id: Id, reason: Reason = "not said", as_json: AsJson = Fals
 def forget(
     incident_id: Id, reason: Reason = "not said", yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Remove every version, verdict and vector of it, and taint what it taught; for good."""
-    from ingest.lessons import remove_withdrawn
+    """Remove every version, verdict and vector of it, every file that quotes it; for good.
+
+    Models that it taught are tainted: they go on to be served until somebody rolls back.
+    """
+    from serving.forgetting import remove_forgotten
     from training.registry import adapters_of
 
     with opened() as store:
@@ -84,7 +87,7 @@ def forget(
         confirmed(yes, f"Forget {incident_id} ({title}) for good?")
         adapters = adapters_of(store, incident_id)
         store.forget(incident_id, actor=ACTOR, reason=reason)
-        remove_withdrawn(store, loaded().datasets)
+        remove_forgotten(store, loaded())
     sentence = f"{incident_id} forgotten"
     if adapters:
         sentence += f"; tainted, because it taught them: {', '.join(adapters)}"

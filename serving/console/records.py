@@ -83,7 +83,7 @@ def forgotten(request: Request, visitor: Looking, fields: OwnForm, incident_id: 
     reason = fields.get("reason", "").strip() or "not said"
     store.forget(incident_id, actor=visitor.actor, reason=reason)
     _service(request).noticed()
-    _service(request).remove_withdrawn()
+    _service(request).remove_forgotten()
     return see(with_notice("/incidents", "forgotten", id=incident_id))
 
 

@@ -131,7 +131,8 @@ async def forgotten(
 ) -> Response:
     """Forget it: every version, verdict and vector; its name stays in the audit trail.
 
-    Datasets that teach it are deleted, and models that it taught are marked as tainted.
+    Datasets that teach it are deleted, and suites and answers that quote it; models that it taught
+    are marked as tainted.
     """
     content = await body.read(request)
     reason = body.as_model(Reason, body.parsed(content)) if content else Reason()
@@ -141,7 +142,7 @@ async def forgotten(
         return 200, {"forgotten": incident_id}
 
     response = await body.done(request, content, who.name, forget)
-    await to_thread.run_sync(request.app.state.service.remove_withdrawn)
+    await to_thread.run_sync(request.app.state.service.remove_forgotten)
     return response
 
 

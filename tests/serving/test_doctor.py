@@ -73,7 +73,7 @@ def test_before_anything_was_learned_nothing_is_wrong(settings):
     }
 
 
-def test_without_a_champion_the_doctor_reads_no_weights(environment):
+def test_without_a_champion_the_doctor_reads_no_weights(environment, settings):
     script = (
         "import sys\nfrom serving.doctor import findings\nfrom serving.settings import load\n"
         "print(len(findings(load())), 'torch' in sys.modules, 'mlflow' in sys.modules)"

@@ -1,0 +1,386 @@
+"""One turn of the loop over a small world that was really learned, whatever happens on the way."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from eval import transcript
+from ingest import retrainings
+from ingest.errors import StoreFull
+from ingest.lessons import taught
+from ingest.queries import KeptQuery, keep
+from serving.retrain import EXIT, due, report_of, summary
+from serving.settings import load
+from tests import killed, learned
+from tests.learned import ACTOR, EASY, SEED, SIZE, Telling, opened, turn
+from training import adapters, registry, rows, tracking
+from training.model import ModelUnsound
+from training.world import incidents
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    torch.set_num_threads(1)
+    found = tmp_path_factory.mktemp("learned") / "bases"
+    learned.made(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def first(bases, tmp_path_factory):
+    """A whole turn, which nothing interrupted: its settings and how it ended."""
+    found = learned.home(tmp_path_factory.mktemp("first") / "home", bases)
+    return found, turn(found, rules=EASY)
+
+
+@pytest.fixture
+def anew(bases, first, tmp_path):
+    """A data folder before its turn; what that would train and ask for minutes lies there, done."""
+
+    def made(**instead):
+        found = learned.home(tmp_path / "home", bases, **instead)
+        for folder in ("runs", "evals"):
+            shutil.copytree(first[0].home / folder, found.home / folder)
+        return found
+
+    return made
+
+
+@pytest.fixture
+def after(bases, first, tmp_path):
+    """A data folder after its turn."""
+
+    def made(**instead):
+        shutil.copytree(first[0].home, tmp_path / "home")
+        return learned.settings(tmp_path / "home", bases, **instead)
+
+    return made
+
+
+def pointer(settings):
+    with opened(settings) as (store, _):
+        return registry.pointer(store)
+
+
+def acts(settings):
+    return killed.standing(settings).acts
+
+
+def test_a_turn_ends_with_one_model_its_verdict_and_its_report(first):
+    settings, ended = first
+
+    with opened(settings) as (store, _):
+        [model] = registry.every(store)
+        [run] = retrainings.latest(store)
+    assert (ended.outcome, ended.exit_code, ended.version) == ("passed", EXIT["passed"], 1)
+    assert (model.name, model.verdict, model.run_id) == ("diag-v1", "pass", ended.run)
+    assert model.metrics == ended.examined.metrics
+    assert report_of(settings, model).read_text().startswith("# ")
+    assert (run.outcome, run.detail["dataset"]) == ("passed", model.dataset)
+    assert adapters.verify(settings.home / model.folder, model.base_hash, model.prompt_hash)
+    json.dumps(summary(ended))
+
+
+def test_each_act_of_a_turn_is_in_the_audit_trail_once(first):
+    told = acts(first[0])
+
+    expected = {*killed.ACTS, "retraining.passed"} - {"model.promoted", "retraining.promoted"}
+    assert {act: told.get(act) for act in expected} == dict.fromkeys(expected, 1)
+    assert not {"model.promoted", "retraining.promoted"} & told.keys()
+
+
+def test_what_passed_waits_for_a_person_unless_the_settings_say_otherwise(first, anew):
+    assert pointer(first[0]).champion is None
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+
+    ended = turn(settings, rules=EASY)
+
+    assert (ended.outcome, ended.exit_code) == ("promoted", 0)
+    assert pointer(settings).champion == 1
+    assert killed.standing(settings).is_done_once
+
+
+def test_a_turn_without_news_makes_no_second_model(after):
+    settings = after()
+
+    again = turn(settings, rules=EASY)
+
+    assert (again.outcome, again.version) == ("passed", 1)
+    assert killed.standing(settings).models == 1
+    told = acts(settings)
+    assert (told["model.registered"], told["model.judged"], told["dataset.exported"]) == (1, 1, 1)
+
+
+def test_what_the_champion_has_learned_is_nothing_new(after):
+    settings = after()
+    with opened(settings) as (store, _):
+        registry.promote(store, 1, actor=ACTOR, reason="the gate passed it")
+
+    again = turn(settings, rules=EASY)
+
+    assert (again.outcome, again.exit_code) == ("too little", EXIT["too little"])
+    assert "0 new rows" in again.words
+    assert killed.standing(settings).models == 1
+    assert pointer(settings).champion == 1
+
+
+def test_by_the_usual_rules_so_small_a_model_is_held_with_every_reason(anew):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+
+    ended = turn(settings)
+
+    assert ended.outcome == "held"
+    assert len(ended.examined.verdict.reasons) > 1
+    assert pointer(settings).champion is None
+
+
+def test_while_the_registry_is_frozen_what_passed_is_not_promoted(anew):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+    with opened(settings) as (store, _):
+        registry.freeze(store, actor=ACTOR, reason="an audit is on")
+
+    ended = turn(settings, rules=EASY)
+
+    assert ended.outcome == "passed"
+    assert "It is not promoted: diag-v1: promotion is frozen" in ended.words
+    assert pointer(settings).champion is None
+
+
+def test_where_a_person_moved_the_pointer_meanwhile_the_next_call_judges_anew(anew):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+
+    def moved(step):
+        if step == "judged":
+            with opened(settings) as (store, _):
+                registry.freeze(store, actor=ACTOR, reason="an audit")
+                registry.thaw(store, actor=ACTOR, reason="is over")
+
+    with pytest.raises(registry.Moved, match="look again"):
+        turn(settings, rules=EASY, telling=Telling(done=moved))
+    assert pointer(settings).champion is None
+
+    assert turn(settings, rules=EASY).outcome == "promoted"
+    assert killed.standing(settings).is_done_once
+
+
+def test_what_was_forgotten_while_it_was_judged_keeps_the_model_from_being_promoted(anew):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+
+    def forgotten(step):
+        if step == "judged":
+            with opened(settings) as (store, _):
+                model = registry.get(store, 1)
+                lesson = min(taught(store, model.dataset))
+                store.forget(lesson, actor=ACTOR, reason="asked to")
+
+    ended = turn(settings, rules=EASY, telling=Telling(done=forgotten))
+
+    assert ended.outcome == "passed"
+    assert "which was forgotten since" in ended.words
+    assert pointer(settings).champion is None
+    assert killed.standing(settings).step is None
+
+
+def test_of_two_at_once_the_second_says_that_it_is_busy(anew):
+    settings = anew()
+    second = []
+
+    def meanwhile(step):
+        if step == "exported":
+            other = threading.Thread(target=lambda: second.append(turn(settings, rules=EASY)))
+            other.start()
+            other.join()
+
+    ended = turn(settings, rules=EASY, telling=Telling(done=meanwhile))
+
+    assert ended.outcome == "passed"
+    assert [(s.outcome, s.exit_code) for s in second] == [("busy", EXIT["busy"])]
+
+
+def test_a_turn_does_not_wait_for_mlflow(first):
+    settings, ended = first
+
+    assert "it waits in" in ended.waits_for_mlflow
+    assert tracking.waiting(settings.home) == [
+        tracking.Finished(run=ended.run, evaluations=(ended.examined.folder.name,))
+    ]
+
+
+def test_too_few_new_rows_are_no_model(bases, tmp_path):
+    settings = learned.home(tmp_path / "home", bases, TRAINING_LEAST_ROWS="100000")
+
+    ended = turn(settings)
+
+    assert (ended.outcome, ended.exit_code) == ("too little", 13)
+    assert "wait for more resolved incidents" in ended.words
+    found = killed.standing(settings)
+    assert (found.models, found.champion, found.step) == (0, "the base", None)
+    assert found.acts["retraining.too little"] == 1
+
+
+def test_without_cases_to_prove_anything_no_model_is_made(tmp_path):
+    settings = load({"SCARWISE_HOME": str(tmp_path), "SCARWISE_TRAINING_BASE": str(tmp_path)})
+    with opened(settings) as (store, _):
+        alike = [i for i in incidents(SEED, 1, SIZE) if i.cause_family == "e1-00"]
+        store.put(alike[:4], actor=ACTOR)
+
+    ended = turn(settings)
+
+    assert ended.outcome == "too little"
+    assert "a family needs 5" in ended.words
+    assert killed.standing(settings).step is None
+
+
+def test_a_base_that_is_not_there_is_one_line_and_changes_nothing(anew, tmp_path):
+    settings = anew(TRAINING_BASES=str(tmp_path / "nowhere"))
+
+    with pytest.raises(ModelUnsound, match=r"is not made yet .*; `scarwise base build` makes it"):
+        turn(settings)
+
+    found = killed.standing(settings)
+    assert (found.models, found.champion, found.outcomes) == (0, "the base", ())
+
+
+def test_a_turn_that_was_killed_is_finished_once_by_the_next(anew, bases):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+    shutil.rmtree(settings.runs)
+
+    for point in ("exported", "training", "promoted"):
+        assert killed.run(settings, bases, point) == -signal.SIGKILL
+        assert killed.standing(settings).is_whole
+    assert turn(settings, rules=EASY).outcome == "promoted"
+
+    assert killed.standing(settings).is_done_once
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def refused(*_, **__):
+    raise FULL
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "instead", "step"),
+    [
+        (rows, "write", refused, "frozen"),
+        (adapters, "shutil", SimpleNamespace(copyfile=refused), "trained"),
+        (transcript, "os", SimpleNamespace(fsync=refused), "registered"),
+    ],
+    ids=["export", "adapter", "transcript"],
+)
+def test_a_full_disk_ends_a_turn_that_the_next_one_finishes(
+    anew, monkeypatch, where, what, instead, step
+):
+    settings = anew()
+    if where is transcript:
+        [answered] = settings.evals.glob("diag-v1-v*/retrieval.jsonl")
+        answered.unlink()
+    with monkeypatch.context() as full:
+        full.setattr(where, what, instead)
+        with pytest.raises(StoreFull, match=r"no room is left for .*; free some, then try again"):
+            turn(settings, rules=EASY)
+    found = killed.standing(settings)
+    assert (found.step, found.champion) == (step, "the base")
+
+    assert turn(settings, rules=EASY).outcome == "passed"
+
+    found = killed.standing(settings)
+    assert (found.models, found.step) == (1, None)
+    assert found.acts["dataset.exported"] == found.acts["model.judged"] == 1
+
+
+@pytest.fixture
+def rarely(tmp_path):
+    """Settings under which hardly anything is due, of a base that is nobody's."""
+
+    def made(**instead):
+        told = {"DUE_INCIDENTS": "1000", "DUE_DAYS": "30", "DUE_NOVELTY": "0.5", **instead}
+        environment = {f"SCARWISE_TRAINING_{name}": value for name, value in told.items()}
+        environment["SCARWISE_TRAINING_BASE"] = str(tmp_path / "base")
+        return load({"SCARWISE_HOME": str(tmp_path), **environment})
+
+    return made
+
+
+def put(store):
+    store.put(list(incidents(SEED, 0, SIZE)), actor=ACTOR)
+
+
+def test_a_few_new_incidents_are_not_due(store, rarely):
+    put(store)
+
+    found = due(store, rarely())
+
+    assert not found.due
+    assert "it takes 1000 (or 30 days, or 50% novel answers)" in found.words
+
+
+def test_enough_new_incidents_are_due(store, rarely):
+    put(store)
+
+    assert due(store, rarely(DUE_INCIDENTS="20")).due
+
+
+def test_after_a_month_a_few_new_incidents_are_due(store, rarely, clock):
+    put(store)
+    run = retrainings.begin(store, actor=ACTOR, detail={})
+    retrainings.finish(store, run, "held", actor=ACTOR)
+    clock.forward(days=29)
+    assert not due(store, rarely()).due
+
+    clock.forward(days=1)
+
+    assert due(store, rarely()).due
+
+
+def test_new_incidents_are_due_when_half_of_the_answers_were_novel(store, rarely, clock):
+    put(store)
+    asked = [
+        KeptQuery(f"q-{n}", clock(), "diagnose", "?", "novel" if n % 2 else "known", 1.0)
+        for n in range(50)
+    ]
+    keep(store, asked)
+
+    assert due(store, rarely()).words == "50% of the last 50 questions were novel"
+    assert not due(store, rarely(DUE_NOVELTY="0.6")).due
+
+
+def test_without_a_new_incident_nothing_is_due(store, rarely, clock):
+    assert not due(store, rarely(DUE_INCIDENTS="1", DUE_DAYS="1", DUE_NOVELTY="0")).due
+
+
+def test_a_turn_that_is_not_due_says_so_and_loads_nothing_heavy(after):
+    settings = after()
+    script = (
+        "import sys\n"
+        "from serving.cli import app\n"
+        "try: app(['retrain', '--if-due', '--json'], prog_name='scarwise')\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'transformers', 'peft', 'mlflow', 'matplotlib', 'onnxruntime'}\n"
+        "print(code, sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SCARWISE_HOME": str(settings.home),
+        "SCARWISE_TRAINING_BASES": settings.training.bases,
+        "SCARWISE_TRAINING_DUE_INCIDENTS": "1000",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+    assert done.stderr.splitlines()[-1] == f"{EXIT['not due']} []"
+    assert json.loads(done.stdout)["outcome"] == "not due"
