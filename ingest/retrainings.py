@@ -44,6 +44,14 @@ def latest(store: Store, *, limit: int = 20) -> list[Retraining]:
         return [_retraining(row) for row in rows]
 
 
+def exported(store: Store) -> set[str]:
+    """The datasets of all runs that have ended."""
+    ended = select(_run.c.detail).where(_run.c.outcome.is_not(None))
+    with store.reading() as connection:
+        details = connection.execute(ended).scalars().all()
+    return {detail["dataset"] for detail in details if "dataset" in detail}
+
+
 def begin(store: Store, *, actor: str, detail: Mapping[str, Any]) -> Retraining:
     """A new run, in the journal and in the audit trail."""
     with store.transaction(actor) as writing:

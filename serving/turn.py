@@ -121,14 +121,20 @@ class Turn:
         """The newest incidents of each family become cases, of a new era and a new suite."""
         if "suite" in run.detail:
             return run
-        held = embargoed(self.store).values()
-        era = max((case.era for case in held), default=0) + 1
-        version = max((case.suite for case in held), default=0) + 1
+        if "next" not in run.detail:
+            # Noted first: cut off after the embargo, the next call has to ask for the same era.
+            held = embargoed(self.store).values()
+            era = max((case.era for case in held), default=0) + 1
+            version = max((case.suite for case in held), default=0) + 1
+            run = retrainings.advance(
+                self.store, run, "begun", actor=self.actor, next=[era, version]
+            )
+        era, version = run.detail["next"]
         fresh = freeze(
             self.store, self.index, era=era, suite=version, actor=self.actor,
-            known=learned(self.store, self.settings),
+            known=learned(self.store, self.settings) | spared(self.store),
         )  # fmt: skip
-        if not fresh:  # nothing new, or frozen already by the run that was cut off just then
+        if not fresh:
             era, version = era - 1, version - 1
         self.telling.note(f"{len(fresh)} incidents kept out as cases of era {era}")
         return retrainings.advance(
@@ -310,6 +316,13 @@ def learned(store: Store, settings: Settings) -> set[str]:
     if settings.training.base == base.NAME:
         named.add(offline(settings).dataset)
     return set().union(*(taught(store, str(name)) for name in named))
+
+
+def spared(store: Store) -> set[str]:
+    """The incidents that an earlier turn left for training, though no model came of it: a turn
+    that takes its share of them again, and again, would leave nothing to learn from."""
+    names = retrainings.exported(store)
+    return set().union(*(taught(store, name) for name in names))
 
 
 def past_slices(store: Store, *, but: int | None = None) -> list[SliceScore]:

@@ -17,7 +17,7 @@ import torch
 from eval import transcript
 from ingest import retrainings
 from ingest.errors import StoreFull
-from ingest.lessons import taught
+from ingest.lessons import embargoed, taught
 from ingest.queries import KeptQuery, keep
 from serving.retrain import EXIT, due, report_of, summary
 from serving.settings import load
@@ -268,6 +268,39 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 def refused(*_, **__):
     raise FULL
+
+
+def test_a_turn_that_was_killed_just_after_it_froze_its_cases_freezes_no_more(anew, monkeypatch):
+    settings, advance = anew(), retrainings.advance
+
+    def cut_off(store, run, step, **made):
+        if step == "frozen":
+            raise KeyboardInterrupt
+        return advance(store, run, step, **made)
+
+    with monkeypatch.context() as cutting:
+        cutting.setattr(retrainings, "advance", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            turn(settings, rules=EASY)
+    with opened(settings) as (store, _):
+        before = embargoed(store)
+    turn(settings, rules=EASY)
+
+    with opened(settings) as (store, _):
+        assert embargoed(store) == before
+
+
+def test_turns_of_which_no_model_came_take_no_more_cases_each_time(anew):
+    settings = anew(TRAINING_LEAST_ROWS="9999")
+    shutil.rmtree(settings.runs)
+
+    found = []
+    for _ in range(2):
+        assert turn(settings).outcome == "too little"
+        with opened(settings) as (store, _):
+            found.append(embargoed(store))
+
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
