@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from eval.compare import Comparison, SliceScore, compared
 from eval.score import Record
@@ -22,17 +22,7 @@ Check = Literal[
     "safety",
     "canaries",
 ]
-CHECKS: tuple[Check, ...] = (
-    "integrity",
-    "gain",
-    "retention",
-    "each slice",
-    "anchor",
-    "retrieval",
-    "probes",
-    "safety",
-    "canaries",
-)
+CHECKS: tuple[Check, ...] = get_args(Check)
 RED_TEAM, CANARY, GENERAL = "red team", "canary", "general"
 
 
