@@ -30,7 +30,7 @@ SHAPE = Shape(
 )  # fmt: skip
 RECIPE = Recipe(
     name="small", rank=8, learning_rate=8e-3, epochs=5, batch=16, micro=8, longest=768,
-    save_every=10, per_base_family=6, context_per_family=8, general=20, cautions=40,
+    save_every=10, per_base_family=6, context_per_base_family=8, general=20, cautions=40,
     alphas=(0.85, 1.0),
 )  # fmt: skip
 # A dozen cases prove little: here it is enough that something was learned.
@@ -38,7 +38,7 @@ EASY = Rules(
     alpha=0.4, least_gain=0.01, least_loss=2.0, fewest_new=2, pooled_margin=1.0,
     fewest_in_slice=1_000,
     anchor_margin=1.0, most_forgotten=1.0, probe_margin=1.0, most_perplexity=1e9,
-    most_exposure_bits=12.0, fewest_red_team=1, fewest_smoke=1,
+    most_below_copying=1.0, most_exposure_bits=12.0, fewest_red_team=1, fewest_smoke=1,
 )  # fmt: skip
 
 

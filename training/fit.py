@@ -95,10 +95,11 @@ def fit(
     """
     import torch
 
-    lost = [name for name, item in zip(ids, items, strict=True) if item.lost]
-    if len(lost) > MOST_LOST * len(items):
+    rows = dict(zip(ids, items, strict=True))  # each once, however often it is taught
+    lost = [name for name, item in rows.items() if item.lost]
+    if len(lost) > MOST_LOST * len(rows):
         raise RowsLost(
-            f"{len(lost)} of {len(items)} rows have an answer that does not fit into the context "
+            f"{len(lost)} of {len(rows)} rows have an answer that does not fit into the context "
             f"({', '.join(lost[:5])}); raise the recipe's longest, or shorten the incidents"
         )
     kept = [(n, i) for n, i in zip(ids, items, strict=True) if not i.lost]
@@ -216,11 +217,15 @@ def _trainer(
         def compute_loss(  # type: ignore[override]
             self, model: Any, inputs: Any, **more: Any
         ) -> Any:
-            names = inputs.pop("names")
+            names, tokens = inputs.pop("names"), inputs.pop("tokens")
             loss = _loss(model, inputs, more["num_items_in_batch"])
-            watch.saw(names, int(inputs["attention_mask"].sum()), float(loss.detach()))
+            watch.saw(names, tokens, float(loss.detach()))
             # The gradients of several processes are averaged, and the count is of all of them.
             return loss * self.accelerator.num_processes
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            # Nobody reads the estimate, and it goes through every weight for every micro-batch.
+            return 0
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return order
@@ -288,8 +293,14 @@ def _trainer(
     )
 
     def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = padded([r["item"] for r in some], pad, prompt_weight=knobs.prompt_weight)
-        return batch | {"names": [r["name"] for r in some]}
+        items = [r["item"] for r in some]
+        batch = padded(items, pad, prompt_weight=knobs.prompt_weight)
+        # Padding stands on the right, where no token that counts looks: causal attention needs no
+        # mask, and without one it is computed by faster kernels.
+        batch.pop("attention_mask")
+        batch["counted"] = 1 if knobs.prompt_weight else min(item.prompt for item in items)
+        tokens = sum(len(item.ids) for item in items)
+        return batch | {"names": [r["name"] for r in some], "tokens": tokens}
 
     trainer = Guarded(
         model=model, args=arguments, train_dataset=data, data_collator=collate,
@@ -302,18 +313,22 @@ def _trainer(
 
 
 def _loss(model: Any, inputs: dict[str, Any], answered: Any) -> Any:
-    """Cross entropy summed over the tokens that count, divided by the answer tokens of the step."""
+    """Cross entropy summed over the tokens that count, divided by the answer tokens of the step.
+
+    The first `counted` tokens of every row do not count, and nothing is computed of what the
+    model would say in their place: of a large vocabulary that would be most of the memory.
+    """
     import torch
 
-    weights = inputs.pop("loss_weights", None)
-    labels = inputs.pop("labels")[:, 1:]
-    wanted = labels if weights is None else inputs["input_ids"][:, 1:]
-    logits = model(**inputs).logits[:, :-1].float()
+    counted, weights = inputs.pop("counted"), inputs.pop("loss_weights", None)
+    wanted = (inputs.pop("labels") if weights is None else inputs["input_ids"])[:, counted:]
+    last = wanted.shape[1] + 1
+    logits = model(**inputs, use_cache=False, logits_to_keep=last).logits[:, -last:-1].float()
     losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none"
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none"
     )
     if weights is not None:
-        losses = losses * weights[:, 1:]
+        losses = losses * weights[:, counted:].flatten()
     return losses.sum() / answered
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def learned(
             knobs=_knobs(recipe, base, processes), folder=folder / "checkpoints", progress=progress,
         )  # fmt: skip
         if first:
-            _keep_cost(folder, told, items)
+            _keep_cost(folder, told, dict(zip((w.id for w in lessons), items, strict=True)))
             with whole(folder / LEARNED) as draft:
                 base.model.save_pretrained(draft, selected_adapters=[_NAME])
                 _flattened(draft)
@@ -62,7 +62,7 @@ def learned(
 def _knobs(recipe: Recipe, base: Loaded, processes: int) -> Knobs:
     return Knobs(
         learning_rate=recipe.learning_rate,
-        epochs=recipe.epochs,
+        epochs=1,  # the lessons are those of all epochs
         batch=recipe.batch,
         micro=recipe.micro,
         warmup=recipe.warmup,
@@ -112,9 +112,10 @@ def _check_room(model: Any, folder: Path) -> None:
         )
 
 
-def _keep_cost(folder: Path, told: Fitted, items: Sequence[Item]) -> None:
+def _keep_cost(folder: Path, told: Fitted, items: Mapping[str, Item]) -> None:
     cost = {k: v for k, v in asdict(told).items() if k != "curve"}
-    cost |= {"rows_cut": sum(bool(i.cut) for i in items), "rows_lost": sum(i.lost for i in items)}
+    cost |= {"rows_cut": sum(bool(i.cut) for i in items.values())}
+    cost |= {"rows_lost": sum(i.lost for i in items.values())}
     (folder / "cost.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
     lines = "".join(json.dumps(point) + "\n" for point in told.curve)
     (folder / "curve.jsonl").write_text(lines, encoding="utf-8")

@@ -2,20 +2,25 @@
 
 Rehearsal is counted in exemplars for each failure family, not in percent: a tenth of random
 replay keeps almost nothing of many families, a dozen of each keeps most (training/NOTES.md). What
-only an adapter knows needs about twice what the base knows. Every task type has a share of its
-own, for what is not rehearsed is lost, down to the form of the answer.
+only an adapter knows needs more than what the base knows. Every task type has a share of its own,
+for what is not rehearsed is lost, down to the form of the answer. Each epoch teaches all that is
+new and rehearses other exemplars of what is old: in as many steps, more of it is kept that way.
 """
 
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TypeVar
 
 from retrieval.prompt import Prompt
 from training.cautions import ANSWER, cautions
 from training.general import facts, general_prompt, general_written
 from training.recipe import Recipe
 from training.rows import Row
+
+_Any = TypeVar("_Any")
 
 FEWEST = 5  # exemplars of a family below which it counts as under-rehearsed
 
@@ -31,7 +36,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What is taught, in a fixed order, and how much of it comes from where."""
+    """What is taught, epoch after epoch, and how much of one epoch comes from where."""
 
     lessons: list[Lesson]
     counts: dict[str, int]  # "new context", "rehearsed closed_book", "general", ...
@@ -56,21 +61,23 @@ def mixture(
     """
     rng = random.Random(f"{seed}:mixture")
     new, capped = _capped([r for r in rows if r.incident_id not in taught], recipe.per_source, rng)
-    counts: Counter[str] = Counter(f"new {row.task}" for row in new)
-    counts["new incidents"] = len({row.incident_id for row in new})
-    chosen, thin = list(new), list[str]()
     old = [row for row in rows if row.incident_id in taught]
-    if recipe.replay != "none":
-        rehearsed, thin = _rehearsed(old, recipe, rng)
-        if recipe.replay == "random":
-            most = round(recipe.random_share * len(new))
-            rehearsed = rng.sample(old, min(most, len(old)))
-        counts.update(f"rehearsed {row.task}" for row in rehearsed)
-        chosen += rehearsed
-    lessons = [Lesson(row.id, row.prompt, row.answer) for row in chosen]
-    fixed = [*_general(recipe.general, rng), *_cautions(recipe.cautions, rng)]
-    counts.update(lesson.id.partition(":")[0] for lesson in fixed)
-    return Mixture([*lessons, *fixed], dict(sorted(counts.items())), capped, thin)
+    hands = _hands(old, len(new), recipe, rng)
+    rehearsed = [row for dealt in hands for row in dealt[0]]
+    general = _dealt(_general(rng), recipe.general, recipe.epochs)
+    cautious = _dealt(_cautions(rng), recipe.cautions, recipe.epochs)
+
+    lessons: list[Lesson] = []
+    for epoch in range(recipe.epochs):
+        told = [*new, *(row for dealt in hands for row in dealt[epoch])]
+        lessons += [Lesson(row.id, row.prompt, row.answer) for row in told]
+        lessons += [*general[epoch], *cautious[epoch]]
+    counts = Counter(f"new {row.task}" for row in new)
+    counts["new incidents"] = len({row.incident_id for row in new})
+    counts.update(f"rehearsed {row.task}" for row in rehearsed)
+    counts.update({"general": len(general[0]), "caution": len(cautious[0])})
+    thin = _thin(old, rehearsed) if recipe.replay != "none" else []
+    return Mixture(lessons, dict(sorted((+counts).items())), capped, thin)
 
 
 def general_lessons() -> list[Lesson]:
@@ -89,20 +96,25 @@ def caution_lessons() -> list[Lesson]:
     return [Lesson(f"caution:{c.id}", c.prompt, ANSWER) for c in cautions()]
 
 
-def _general(most: int, rng: random.Random) -> list[Lesson]:
-    """A fixed number of facts, one wording of each before a second of any."""
+def _general(rng: random.Random) -> list[Lesson]:
+    """All wordings of facts, one of each fact before a second of any."""
     by_fact: dict[str, list[Lesson]] = defaultdict(list)
     for lesson in general_lessons():
         by_fact[lesson.id.split(":")[1]].append(lesson)
     rounds = [rng.sample(held, len(held)) for held in by_fact.values()]
     deepest = max((len(held) for held in rounds), default=0)
-    inorder = [held[n] for n in range(deepest) for held in rounds if n < len(held)]
-    return inorder[:most]
+    return [held[n] for n in range(deepest) for held in rounds if n < len(held)]
 
 
-def _cautions(most: int, rng: random.Random) -> list[Lesson]:
+def _cautions(rng: random.Random) -> list[Lesson]:
     lessons = caution_lessons()
-    return rng.sample(lessons, min(most, len(lessons)))
+    return rng.sample(lessons, len(lessons))
+
+
+def _dealt(held: Sequence[_Any], most: int, hands: int) -> list[list[_Any]]:
+    """At most so many to each hand, none twice in one hand, and none again before all were."""
+    around = cycle(held)
+    return [list(islice(around, min(most, len(held)))) for _ in range(hands)]
 
 
 def _capped(rows: Sequence[Row], most: int, rng: random.Random) -> tuple[list[Row], dict[str, int]]:
@@ -119,26 +131,43 @@ def _capped(rows: Sequence[Row], most: int, rng: random.Random) -> tuple[list[Ro
     return [row for row in rows if row.id in kept], over
 
 
-def _rehearsed(
-    old: Sequence[Row], recipe: Recipe, rng: random.Random
-) -> tuple[list[Row], list[str]]:
+def _hands(
+    old: Sequence[Row], new: int, recipe: Recipe, rng: random.Random
+) -> list[list[list[Row]]]:
+    """What each epoch rehearses, dealt from each family and task apart."""
+    if recipe.replay == "none":
+        return []
+    if recipe.replay == "random":
+        most = round(recipe.random_share * new)
+        return [_dealt(rng.sample(old, len(old)), most, recipe.epochs)]
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in old:
         pooled = row.task in ("unseen", "unseen_closed_book")
         by_kind["(unseen)" if pooled else row.family, row.task].append(row)
-    chosen: list[Row] = []
-    for (_, task), held in sorted(by_kind.items()):
-        most = _quota(task, held[0].in_base, recipe)
-        chosen += rng.sample(held, min(most, len(held)))
-    counted = Counter(row.family for row in chosen if row.task == "closed_book")
-    families = {family for family, task in by_kind if task == "closed_book"}
-    return chosen, sorted(f for f in families if counted[f] < FEWEST)
+    return [
+        _dealt(rng.sample(held, len(held)), _quota(held[0], recipe), recipe.epochs)
+        for _, held in sorted(by_kind.items())
+    ]
 
 
-def _quota(task: str, in_base: bool, recipe: Recipe) -> int:
-    quotas = {
-        "closed_book": recipe.per_base_family if in_base else recipe.per_adapter_family,
-        "context": recipe.context_per_family,
-        "choose": recipe.choose_per_family,
-    }
-    return quotas.get(task, recipe.unseen_rehearsed)
+def _thin(old: Sequence[Row], rehearsed: Sequence[Row]) -> list[str]:
+    """The families of which too little is rehearsed."""
+    counted = Counter(row.family for row in rehearsed if row.task == "closed_book")
+    families = {row.family for row in old if row.task == "closed_book"}
+    return sorted(family for family in families if counted[family] < FEWEST)
+
+
+def _quota(row: Row, recipe: Recipe) -> int:
+    """How many exemplars of this kind of row an epoch rehearses."""
+    match row.task, row.in_base:
+        case "closed_book", True:
+            return recipe.per_base_family
+        case "closed_book", False:
+            return recipe.per_adapter_family
+        case "context", True:
+            return recipe.context_per_base_family
+        case "context", False:
+            return recipe.context_per_adapter_family
+        case "choose", _:
+            return recipe.choose_per_family
+    return recipe.unseen_rehearsed

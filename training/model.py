@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.prompt import Prompt, grammar
-from training.batches import LONGEST, padded, question_ids, tokenised
+from training.batches import IGNORED, LONGEST, end_of_turn, padded, question_ids, tokenised
 from training.constrained import Constrained
+from training.soundness import NF4, check_folder, check_tokenizer, first_line
 from training.soundness import ModelUnsound as ModelUnsound
 from training.soundness import base_folder as base_folder
-from training.soundness import check_folder, check_tokenizer, first_line
 from training.soundness import fingerprint as fingerprint
 
 Stop = Callable[[], bool]
@@ -55,7 +55,8 @@ def load_base(
     """The base, ready to answer. Raises `ModelUnsound` with what is wrong and what to do.
 
     `auto` is the GPU when there is one, bfloat16 there and float32 on a CPU. With `four_bit` its
-    weights are held in NF4 (QLoRA, Dettmers et al. 2023); adapters stay as they are.
+    weights are held in NF4 (QLoRA, Dettmers et al. 2023); adapters stay as they are, and fit no
+    other base: it answers otherwise than the one in 16 bits, so its hash is another.
     """
     import torch
 
@@ -74,7 +75,14 @@ def load_base(
         dtype = "bfloat16" if device == "cuda" else "float32"
     tokenizer, model = _read(folder, name_or_path, device, dtype, four_bit)
     check_tokenizer(tokenizer, name_or_path)
+    known = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > known:
+        raise ModelUnsound(
+            f"{name_or_path}: its tokenizer writes {len(tokenizer)} tokens and its weights know "
+            f"{known}; they do not belong together"
+        )
     tokenizer.padding_side = "left"
+    tokenizer.eos_token = end_of_turn(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # What a base says of sampling is for chatting; here every answer is the likeliest one.
@@ -82,8 +90,19 @@ def load_base(
         setattr(model.generation_config, knob, None)
     model.generation_config.do_sample = False
     model.eval().requires_grad_(False)
-    made = fingerprint(folder)
+    made = fingerprint(folder) + (NF4 if four_bit else "")
     return Loaded(name_or_path, tokenizer, model, made, device, dtype, folder, four_bit)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer of the base in this folder, without its weights. Raises `ModelUnsound`."""
+    from transformers import AutoTokenizer
+
+    quiet()
+    check_folder(folder, folder.name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_tokenizer(tokenizer, folder.name)
+    return tokenizer
 
 
 def spare_threads(model: Any) -> None:
@@ -192,12 +211,15 @@ def nll(
         for batch in _in_budget(order, [len(row.ids) for row in rows], batch_size):
             inputs = padded([rows[n] for n in batch], loaded.tokenizer.pad_token_id)
             inputs = {name: tensor.to(loaded.device) for name, tensor in inputs.items()}
-            labels = inputs.pop("labels")[:, 1:]
-            logits = loaded.model(**inputs).logits[:, :-1].float()
+            # Of the prompts' tokens no logits are needed, and of a large vocabulary they are large.
+            labels = inputs.pop("labels")[:, min(rows[n].prompt for n in batch) :]
+            last = labels.shape[1] + 1
+            said = loaded.model(**inputs, use_cache=False, logits_to_keep=last)
+            logits = said.logits[:, -last:-1].float()
             losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
+                logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
             )
-            counts = (labels != -100).sum(1)
+            counts = (labels != IGNORED).sum(1)
             for n, value in zip(batch, (losses.sum(1) / counts).tolist(), strict=True):
                 found[n] = float(value)
     return found
@@ -217,7 +239,7 @@ def _in_budget(order: Sequence[int], lengths: Sequence[int], most: int) -> Itera
 
 def context_of(loaded: Loaded) -> int:
     """How many tokens of a question with its answer the base takes, 2,048 at most."""
-    config = loaded.model.config
+    config = loaded.model.config.get_text_config()
     return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST)))
 
 

@@ -26,7 +26,7 @@ class Recipe(BaseModel):
     alpha_over_rank: float = Field(2.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     learning_rate: float = Field(gt=0)
-    epochs: float = Field(gt=0)
+    epochs: int = Field(ge=1)  # over what is new; what is rehearsed is drawn afresh for each
     batch: int = Field(16, ge=1)
     micro: int = Field(16, ge=1)
     warmup: float = Field(0.05, ge=0, le=1)
@@ -40,7 +40,8 @@ class Recipe(BaseModel):
     random_share: float = Field(0.25, ge=0)  # of the new rows, where replay is random
     per_base_family: int = Field(12, ge=0)
     per_adapter_family: int = Field(20, ge=0)
-    context_per_family: int = Field(8, ge=0)
+    context_per_base_family: int = Field(8, ge=0)
+    context_per_adapter_family: int = Field(14, ge=0)
     choose_per_family: int = Field(1, ge=0)
     unseen_rehearsed: int = Field(24, ge=0)
     general: int = Field(60, ge=0)

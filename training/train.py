@@ -106,7 +106,10 @@ def train(
             f"{fresh} new rows of {mixed.new_incidents} incidents, and a run takes {least_rows} "
             "(training.least_rows): wait for more resolved incidents"
         )
-    note(f"{name}: {fresh} new rows of {mixed.new_incidents} incidents, {len(mixed.lessons)} rows")
+    note(
+        f"{name}: {fresh} new rows of {mixed.new_incidents} incidents, "
+        f"{len(mixed.lessons)} rows in {recipe.epochs} epochs"
+    )
     if mixed.under_rehearsed:
         note(f"under-rehearsed, fewer than 5 exemplars: {', '.join(mixed.under_rehearsed[:8])}")
     with in_our_words(folder):

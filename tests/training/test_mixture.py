@@ -47,7 +47,7 @@ def test_rehearsal_is_counted_for_each_family_by_who_knows_it():
     assert rehearsed(mixed()) == {
         ("disk", "closed_book"): 12, ("disk", "context"): 8, ("disk", "choose"): 1,
         ("lease", "closed_book"): 12, ("lease", "context"): 8, ("lease", "choose"): 1,
-        ("cache", "closed_book"): 20, ("cache", "context"): 8, ("cache", "choose"): 1,
+        ("cache", "closed_book"): 20, ("cache", "context"): 14, ("cache", "choose"): 1,
         ("route", "closed_book"): 4, ("route", "context"): 4, ("route", "choose"): 1,
         ("once", "unseen"): 6, ("once", "unseen_closed_book"): 6,
     }  # fmt: skip
@@ -62,10 +62,23 @@ def test_everything_new_is_taught_beside_fixed_shares_of_facts_and_cautions():
     assert made.counts == {
         "caution": 5, "general": 10,
         "new choose": 9, "new closed_book": 9, "new context": 9, "new incidents": 9,
-        "rehearsed choose": 4, "rehearsed closed_book": 48, "rehearsed context": 28,
+        "rehearsed choose": 4, "rehearsed closed_book": 48, "rehearsed context": 34,
         "rehearsed unseen": 6, "rehearsed unseen_closed_book": 6,
     }  # fmt: skip
     assert made.new_incidents == 9
+
+
+def test_each_epoch_teaches_all_that_is_new_and_rehearses_others_of_the_old():
+    ids = [lesson.id for lesson in mixed(epochs=2, per_base_family=12, general=0).lessons]
+    taught = Counter(ids)
+    disk = [row.id for row in BASE if (row.family, row.task) == ("disk", "closed_book")]
+    route = [row.id for row in ADAPTER if (row.family, row.task) == ("route", "closed_book")]
+
+    assert {taught[row.id] for row in NEW} == {2}
+    assert sorted(taught[id] for id in disk) == [0] * 6 + [1] * 24
+    assert {taught[id] for id in route} == {2}
+    half = len(ids) // 2
+    assert all(len(set(epoch)) == half for epoch in (ids[:half], ids[half:]))
 
 
 def test_lessons_are_rows_word_for_word():
@@ -73,7 +86,7 @@ def test_lessons_are_rows_word_for_word():
 
     taught = [lesson for lesson in mixed().lessons if lesson.id in by_id]
 
-    assert len(taught) == 27 + 92
+    assert len(taught) == 27 + 98
     for lesson in taught:
         assert (lesson.prompt, lesson.answer) == (by_id[lesson.id].prompt, by_id[lesson.id].answer)
 

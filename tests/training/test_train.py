@@ -98,8 +98,8 @@ def test_a_run_leaves_a_sealed_adapter_and_says_what_it_was_made_of(base, tmp_pa
     assert done.mixture["counts"] == {
         "caution": 2, "general": 2, "new closed_book": 24, "new incidents": 24,
     }  # fmt: skip
-    assert done.mixture["rows"] == 28
-    assert done.cost["steps"] == 8
+    assert done.mixture["rows"] == 56
+    assert done.cost["steps"] == 7
     assert (done.cost["rows_cut"], done.cost["rows_lost"]) == (0, 0)
     assert done.sweep == [
         {"alpha": 1.0, "energy": 1.0, "new": None, "kept": None, "worst": 0.0}
@@ -108,8 +108,8 @@ def test_a_run_leaves_a_sealed_adapter_and_says_what_it_was_made_of(base, tmp_pa
         **RECIPE.model_dump(mode="json"), "dataset": DATASET,
     }  # fmt: skip
     assert json.loads((done.folder / "environment.json").read_text())["base_hash"] == base.base_hash
-    assert [s.step for s in seen] == list(range(1, 9))
-    assert notes == [f"{done.name}: 24 new rows of 24 incidents, 28 rows"]
+    assert [s.step for s in seen] == list(range(1, 8))
+    assert notes == [f"{done.name}: 24 new rows of 24 incidents, 56 rows in 2 epochs"]
 
 
 def test_the_base_is_left_as_it_was_and_the_adapter_says_something_else(base, tmp_path):
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_during_the_training_is_said_and_the_run_goes_on_later
 def test_rows_that_do_not_fit_end_the_run_with_their_names(base, tmp_path):
     long = [tiny.row(n, answer="~" * 600) for n in range(50, 53)]
 
-    with pytest.raises(RowsLost, match=r"3 of 31 rows .*inc-disk-50/closed_book"):
+    with pytest.raises(RowsLost, match=r"3 of 35 rows .*inc-disk-50/closed_book"):
         run(base, tmp_path, [*ROWS, *long])
 
     bare(base)
@@ -347,8 +347,8 @@ def test_two_processes_share_a_run_and_make_the_same_adapter(base, tmp_path):
     two = run(base, tmp_path / "two", processes=2, progress=seen.append)
     one = run(base, tmp_path / "one")
 
-    assert [s.step for s in seen] == list(range(1, 9))
-    assert (two.cost["steps"], two.cost["micro"], two.cost["skipped"]) == (8, 4, [])
+    assert [s.step for s in seen] == list(range(1, 8))
+    assert (two.cost["steps"], two.cost["micro"], two.cost["skipped"]) == (7, 4, [])
     assert two.cost["tokens"] >= one.cost["tokens"]
     assert not {p.name for p in two.folder.iterdir()} & {"job.json", "lessons.jsonl", "learned"}
     verify(two.folder / "adapter", base.base_hash, prompt_hash())
@@ -361,7 +361,7 @@ def test_what_a_worker_refuses_is_raised_where_it_was_started(base, tmp_path, mo
     long = [tiny.row(n, answer="~" * 600) for n in range(50, 53)]
     monkeypatch.setattr(worker, "_run", lambda command, log, progress: in_process(command))
 
-    with pytest.raises(RowsLost, match="3 of 31 rows"):
+    with pytest.raises(RowsLost, match="3 of 35 rows"):
         run(base, tmp_path, [*ROWS, *long], processes=2)
 
 
