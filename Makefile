@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check lint types bench drill clean
+.PHONY: help install demo serve test check lint types bench drill gate-drill clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ types: $(STAMP)
 
 bench: $(STAMP)  ## measure quality, speed and memory; results in benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+gate-drill: $(STAMP)  ## plant regressions and honest improvements; the gate must tell one from the other
+	@$(BIN)/python -m benchmarks.gate
 
 drill: $(STAMP)  ## kill a turn of the loop at each of its points; the next one must finish it, once
 	@$(BIN)/python -m benchmarks.kills

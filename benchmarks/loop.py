@@ -44,7 +44,7 @@ from training.dataset import export, opened
 from training.model import Loaded, generate, load_base, with_adapter, without_adapter
 from training.recipe import Recipe
 from training.split import freeze
-from training.train import Trained, train
+from training.train import CHOSEN, RAW, Trained, train
 from training.world import incidents
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -117,44 +117,47 @@ class World:
 
 def learned(world: World, loaded: Loaded, strategy: str, seed: int) -> Learned:
     """One strategy through all eras: what was answered after each, and what the runs cost."""
-    if strategy == "balanced, no ΔW" and (same := _never_shared(world, loaded, seed)):
-        return same
-    chosen, runs, kept = recipe_of(strategy, seed), world.home / "runs", world.home / "said"
+    chosen, kept = recipe_of(strategy, seed), world.home / "said"
     answers = [said(world.suite, loaded, None, kept)]
     made: list[Trained] = []
-    eras = [world.eras] if strategy == "joint" else range(1, world.eras + 1)
-    for era in eras:
-        champion = made[-1].folder / "adapter" if made else None
-        suite = world.upto(era)
-        known = world.known_before(1 if strategy == "joint" else era)
-        trained = train(
-            world.exports[era - 1].rows(), dataset=world.exports[era - 1].name, taught=known,
-            base=loaded, champion=champion, recipe=chosen, runs=runs,
-            dev=dev_score(suite, f"era {era}"), progress=_line(f"{strategy} era {era}"), note=print,
-        )  # fmt: skip
-        made.append(trained)
-        answers.append(said(world.suite, loaded, trained.folder / "adapter", kept))
-        print(f"{strategy}: era {era} learned, {trained.cost['cpu_s']:.0f} CPU-s", flush=True)
+    adapter: Path | None = None
+    for era in [world.eras] if strategy == "joint" else range(1, world.eras + 1):
+        if strategy == "balanced, no ΔW" and all(t.sweep[0]["alpha"] == 1 for t in made):
+            # The sweep took all of the new ΔW so far: until here both are the same adapters, and
+            # what this era's fit made before its sweep is what it would make without one.
+            made.append(_run(world, loaded, recipe_of("balanced", seed), era, adapter))
+            adapter = made[-1].folder / RAW
+        else:
+            known_at = 1 if strategy == "joint" else era
+            made.append(_run(world, loaded, chosen, era, adapter, known_at=known_at))
+            adapter = made[-1].folder / CHOSEN
+        answers.append(said(world.suite, loaded, adapter, kept))
+        print(f"{strategy}: era {era} learned, {made[-1].cost['cpu_s']:.0f} CPU-s", flush=True)
     return Learned.of(
         strategy, seed, world.suite, answers,
         cpu_s=round(sum(t.cost["cpu_s"] for t in made), 1),
         tokens=sum(t.cost["tokens"] for t in made),
         peak_rss_mb=round(max(t.cost["peak_rss_mb"] for t in made)),
-        shares=[t.sweep[0]["alpha"] for t in made],
+        shares=[1.0 if "no ΔW" in strategy else t.sweep[0]["alpha"] for t in made],
         ranks=[t.adapter.rank for t in made],
     )  # fmt: skip
 
 
-def _never_shared(world: World, loaded: Loaded, seed: int) -> Learned | None:
-    """The rehearsed run again, where its sweep took all of the new ΔW in every era.
-
-    Then training without the sweep makes the same adapters, byte for byte: nothing to learn anew.
-    """
-    swept = learned(world, loaded, "balanced", seed)
-    if set(swept.cost["shares"]) != {1.0}:
-        return None
-    cost = swept.cost | {"same_as": "balanced: every share was 1"}
-    return replace(swept, strategy="balanced, no ΔW", cost=cost)
+def _run(
+    world: World,
+    loaded: Loaded,
+    recipe: Recipe,
+    era: int,
+    champion: Path | None,
+    known_at: int | None = None,
+) -> Trained:
+    """This era's run, going on from the champion; finished ones are read."""
+    return train(
+        world.exports[era - 1].rows(), dataset=world.exports[era - 1].name,
+        taught=world.known_before(known_at or era), base=loaded, champion=champion, recipe=recipe,
+        runs=world.home / "runs", dev=dev_score(world.upto(era), f"era {era}"),
+        progress=_line(f"{recipe.name} era {era}"), note=print,
+    )  # fmt: skip
 
 
 def said(suite: Suite, loaded: Loaded, adapter: Path | None, kept: Path) -> Transcript:

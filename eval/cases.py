@@ -15,8 +15,10 @@ from retrieval.policy import rule_on
 from retrieval.prompt import (
     MOST_PRECEDENTS,
     SYSTEM,
+    Choice,
     Prompt,
     Reply,
+    Task,
     cause_of,
     fix_of,
     prompt,
@@ -30,12 +32,18 @@ from training.general import general_prompt, general_written
 from training.past import RANKED
 from training.retold import groups
 
+CHOOSE = "choose"  # the cohort in which a precedent is to be chosen
+
 
 class Asked(Record):
-    """What one arm shows of a case; `precedents[n - 1]` is (incident id, version) of number n."""
+    """What one arm shows of a case; `precedents[n - 1]` is (incident id, version) of number n.
+
+    `novel`: the search said that nothing it found is near enough to be a precedent.
+    """
 
     user: str
     precedents: tuple[tuple[str, int], ...] = ()
+    novel: bool = False
 
 
 class Case(Record):
@@ -51,7 +59,7 @@ class Case(Record):
     family: str
     slice: Slice = "gate"
     cluster: str
-    form: Literal["diagnosis", "general"] = "diagnosis"
+    form: Literal["diagnosis", "general", "choice"] = "diagnosis"
     question: str
     asked: dict[Arm, Asked]
     expected: Expected
@@ -62,7 +70,8 @@ class Case(Record):
         asked = self.asked[arm]
         if self.form == "general":
             return general_prompt(self.question)
-        return Prompt("diagnose", SYSTEM["diagnose"], asked.user, asked.precedents)
+        task: Task = "choose" if self.form == "choice" else "diagnose"
+        return Prompt(task, SYSTEM[task], asked.user, asked.precedents)
 
     def expects(self, arm: Arm) -> Expected:
         """What is expected in this arm."""
@@ -75,6 +84,8 @@ class Case(Record):
         expected = self.expects(arm)
         if expected.task == "general":
             return general_written(expected.answer or "")
+        if expected.choice is not None:
+            return written(Choice(cites=[expected.choice]))
         if expected.task != "known":
             return None
         cause, fix = expected.cause, expected.fix
@@ -134,38 +145,47 @@ def of_incidents(
             left_out[str(why)] += 1
             continue
         incident = stored.incident
-        near = precedents(
+        near = nearest(
             question_text(incident), index, as_of=incident.started_at, hidden=known.hidden
         )
         made += _cases(embargo, stored, near, known)
     return made, dict(left_out)
 
 
-def precedents(
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Precedents, best first, at most as many as a prompt shows; `novel` is the search's word."""
+
+    precedents: list[Stored]
+    novel: bool
+
+
+def nearest(
     question: str, index: Index, *, as_of: datetime | None = None, hidden: Collection[str]
-) -> list[Stored]:
-    """The nearest incidents, best first, without the hidden ones; at most as a prompt shows."""
+) -> Near:
+    """The nearest incidents without the hidden ones, which the search's word on novelty counts."""
     asked = Question(question, as_of=as_of, limit=RANKED)
-    found = (hit.stored for hit in search(asked, index, query_id="suite").hits)
-    return [stored for stored in found if key(stored)[0] not in hidden][:MOST_PRECEDENTS]
+    answer = search(asked, index, query_id="suite")
+    found = [hit.stored for hit in answer.hits if key(hit.stored)[0] not in hidden]
+    return Near(found[:MOST_PRECEDENTS], answer.status == "novel")
 
 
-def shown(question: str, near: Sequence[Stored] = ()) -> Asked:
+def shown(question: str, near: Sequence[Stored] = (), *, novel: bool = False) -> Asked:
     """How the prompt tells this question and these precedents."""
     made = prompt(question, near)
-    return Asked(user=made.user, precedents=made.precedents)
+    return Asked(user=made.user, precedents=made.precedents, novel=novel)
 
 
-def _cases(
-    embargo: Embargoed, stored: Stored, near: Sequence[Stored], known: Known
-) -> Iterator[Case]:
-    """One case in both arms; of a fault that nobody is taught, each arm is a case of its own.
+def _cases(embargo: Embargoed, stored: Stored, near: Near, known: Known) -> Iterator[Case]:
+    """One case in both arms, and the choice among its precedents; of a fault that nobody is taught,
+    each arm is a case of its own.
 
     Closed book, such a fault is a control: a model that names a cause has recited one.
     """
     incident = stored.incident
     text, kin = question_text(incident), kin_of(incident)
-    others = [stored.incident for stored in near]
+    others = [stored.incident for stored in near.precedents]
+    beside = shown(text, near.precedents, novel=near.novel)
     case = Case(
         id=embargo.incident_id,
         incident=key(stored),
@@ -174,7 +194,7 @@ def _cases(
         slice=embargo.slice,
         cluster=kin,
         question=text,
-        asked={"closed_book": shown(text), "retrieval": shown(text, near)},
+        asked={"closed_book": shown(text), "retrieval": beside},
         expected=Expected(
             task="known" if kin in known.taught else "unseen",
             cause=cause_of(incident),
@@ -185,12 +205,31 @@ def _cases(
     )
     if kin in known.taught:
         yield case
+        yield from _choice(case, near, [n for n, i in enumerate(others, 1) if kin_of(i) == kin])
         return
     yield case.model_copy(update={"asked": {"retrieval": case.asked["retrieval"]}})
     alone = case.expected.model_copy(update={"task": "closed_book_control", "shown": ()})
     control = {"id": f"{case.id}-closed", "cohort": "closed book", "expected": alone}
     asked = {"asked": {"closed_book": case.asked["closed_book"]}}
     yield case.model_copy(update=control | asked)
+
+
+def _choice(case: Case, near: Near, same: Sequence[int]) -> Iterator[Case]:
+    """Which precedent had the same cause: asked where exactly one of several had, as it is taught.
+
+    Of the gate's slice only: nothing else looks at it.
+    """
+    if case.slice == "gate" and len(same) == 1 and len(near.precedents) > 1:
+        made = prompt(case.question, near.precedents, task="choose")
+        yield case.model_copy(
+            update={
+                "id": f"{case.id}-choose",
+                "cohort": CHOOSE,
+                "form": "choice",
+                "asked": {"retrieval": Asked(user=made.user, precedents=made.precedents)},
+                "expected": Expected(task="choose", family=case.family, choice=same[0]),
+            }
+        )
 
 
 def _teachable_fix(incident: Incident) -> str | None:

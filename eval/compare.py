@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
 
-from eval.score import Arm, Prediction, Slice, outcome
+from eval.score import Arm, CaseTask, Prediction, Slice, outcome
 from eval.statistics import (
     Interval,
     clustered_lower,
@@ -35,6 +35,7 @@ class Pair:
     arm: Arm
     cohort: str
     family: str
+    task: CaseTask
     cluster: str
     before: float
     after: float
@@ -54,7 +55,8 @@ class Tally:
     gained: int
     lost: int
     clusters: int
-    low: float  # one-sided 95 % bounds of the difference
+    low: float  # one-sided 95 % bounds of the difference, the clusters drawn from many
+    low_here: float  # the same for these clusters and no others
     high: float
     p_better: float
     p_worse: float
@@ -185,7 +187,8 @@ def tally(pairs: Sequence[Pair]) -> Tally:
         gained=gained,
         lost=lost,
         clusters=len(set(clusters)),
-        low=min(tango_lower(gained, lost, n), clustered_lower(differences, clusters)),
+        low=min(tango := tango_lower(gained, lost, n), clustered_lower(differences, clusters)),
+        low_here=tango,
         high=tango_upper(gained, lost, n),
         p_better=p_better(*cases),
         p_worse=p_worse(*cases),
@@ -202,26 +205,49 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class FourArms:
-    """One cohort, or all of them, in the four arms; an arm without an answer is None."""
+class Arms:
+    """One cohort, or all of them, in every arm; an arm without an answer is None.
+
+    Four are models, with and without retrieval; `copied` is the nearest precedent's answer.
+    """
 
     cohort: str
     base: Cell | None
     base_retrieval: Cell | None
     adapter: Cell | None
     adapter_retrieval: Cell | None
+    copied: Cell | None = None
 
 
-def four_arms(
-    base: Transcript, adapter: Transcript, cohorts: Sequence[str], *, wanted: Slice = "gate"
-) -> list[FourArms]:
-    """Each cohort in {base, adapter} × {closed book, retrieval}, then all of them in "all"."""
-    refuse_incomparable(base, adapter)
-    groups = [(cohort, [cohort]) for cohort in cohorts]
-    return [
-        FourArms(name, *(_cell(t, group, arm, wanted) for t in (base, adapter) for arm in ARMS))
-        for name, group in [*groups, ("all", list(cohorts))]
-    ]
+def arms_of(
+    base: Transcript,
+    adapter: Transcript,
+    cohorts: Sequence[str],
+    *,
+    copied: Transcript | None = None,
+    wanted: Slice = "gate",
+) -> list[Arms]:
+    """Each cohort in {base, adapter} × {closed book, retrieval} and beside what copying answers,
+    then all cohorts together in "all"."""
+    models = {"base": base, "adapter": adapter}
+    refuse_incomparable(base, adapter, *([copied] if copied else []))
+    rows = []
+    for name, group in [*((cohort, [cohort]) for cohort in cohorts), ("all", list(cohorts))]:
+        alone, beside = (
+            {of: _cell(told, group, arm, wanted) for of, told in models.items()} for arm in ARMS
+        )
+        by_copying = _cell(copied, group, "retrieval", wanted) if copied else None
+        rows.append(
+            Arms(
+                cohort=name,
+                base=alone["base"],
+                base_retrieval=beside["base"],
+                adapter=alone["adapter"],
+                adapter_retrieval=beside["adapter"],
+                copied=by_copying,
+            )
+        )
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +285,7 @@ def _pair(one: Prediction, other: Prediction) -> Pair | None:
     before, after = outcome(one), outcome(other)
     if before not in (0, 1) or after not in (0, 1):
         return None
-    return Pair(one.case, one.arm, one.cohort, one.family, one.cluster, before, after)
+    return Pair(one.case, one.arm, one.cohort, one.family, one.task, one.cluster, before, after)
 
 
 def _cell(transcript: Transcript, cohorts: Sequence[str], arm: Arm, wanted: Slice) -> Cell | None:

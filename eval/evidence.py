@@ -1,10 +1,11 @@
 """What the gate is given and what it gives back: rules, evidence, findings and the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from eval.compare import Comparison, SliceScore, compared
+from eval.probes import Meaning
 from eval.score import Record
 from eval.transcript import Transcript
 
@@ -18,6 +19,7 @@ Check = Literal[
     "each slice",
     "anchor",
     "retrieval",
+    "copying",
     "probes",
     "safety",
     "canaries",
@@ -44,10 +46,16 @@ class Rules:
     slice_margin: float = 0.10
     # With fewer, even an answer that never changed proves no margin of 10 points with room to err.
     fewest_in_slice: int = 40
+    # A family that keeps three quarters of its right answers is known; of fewer than four cases
+    # even the loss of all says little beside some hundred families.
+    most_of_family: float = 0.25
+    fewest_in_family: int = 4
     # As the pooled margin, but against the best ever: small losses must not add up.
     anchor_margin: float = 0.05
     # A little above the slice margin: the best of many models is partly luck.
     most_forgotten: float = 0.12
+    # A model that answers worse than its nearest precedent costs more than it gives.
+    most_below_copying: float = 0.0
     # Skills that are not being taught have no reason to move more than the cohorts that are.
     probe_margin: float = 0.05
     # On what a model was not taught, 5 % more perplexity is drift and not noise.
@@ -86,7 +94,8 @@ class Evidence:
 
     `newest` is the cohort that the challenger was to learn, `retained` are all older ones that the
     suite holds. Without a champion the base stands in for it. `past` holds the slices of every
-    model that was ever promoted, each as `compare.slice_scores` gave them then.
+    model that was ever promoted, each as `compare.slice_scores` gave them then. `copied` is what
+    copying the nearest precedent answers (`copying.copied`), `meanings` what a probe's score means.
     """
 
     challenger: Transcript
@@ -96,11 +105,19 @@ class Evidence:
     retained: tuple[str, ...]
     integrity: Integrity
     past: tuple[SliceScore, ...] = ()
+    copied: Transcript | None = None
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
 
     @property
     def incumbent(self) -> Transcript:
         """What is served now: the champion, or the base as long as there is none."""
         return self.champion or self.base
+
+    @property
+    def transcripts(self) -> tuple[Transcript, ...]:
+        """All that are to be of one suite."""
+        told = (self.base, self.incumbent, self.challenger, self.copied)
+        return tuple(t for t in told if t is not None)
 
     @property
     def eras(self) -> tuple[str, ...]:
@@ -165,6 +182,7 @@ class Trial:
     rules: Rules
     against_champion: Comparison
     against_base: Comparison
+    against_copying: Comparison | None
 
     @classmethod
     def of(cls, evidence: Evidence, rules: Rules) -> "Trial":
@@ -174,4 +192,5 @@ class Trial:
         against_champion = against_base
         if evidence.champion:
             against_champion = compared(evidence.champion, challenger)
-        return cls(evidence, rules, against_champion, against_base)
+        against_copying = compared(evidence.copied, challenger) if evidence.copied else None
+        return cls(evidence, rules, against_champion, against_base, against_copying)

@@ -1,7 +1,7 @@
 """The examination: a challenger beside the champion and the base, replayed, judged and written up.
 
 Everything is kept under `evals/`: the answers of each model on each suite, and for the challenger
-`gate.json`, `gate.md`, `arms.json` and `slices.json`.
+`gate.json`, `gate.md`, `arms.json`, `slices.json` and `figures.json`.
 """
 
 import json
@@ -10,25 +10,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.carrying import known_answers
 from eval.cases import Case
-from eval.compare import SliceScore, four_arms, slice_scores
+from eval.compare import SliceScore, arms_of, slice_scores
+from eval.copying import copied
 from eval.evidence import Evidence, Integrity, Rules, Verdict
+from eval.figures import FIGURES, figures
 from eval.gate import judge
+from eval.overlap import overlap
 from eval.replay import Asking, folder_of, header_of, predictions, replay
 from eval.report import as_dict, in_one_sentence, markdown
 from eval.score import Arm, outcome
+from eval.speaking import Base, decode_of, speaking
 from eval.suite import Suite
 from eval.transcript import Transcript
 from ingest.errors import Unreadable
 from retrieval.prompt import Prompt, parsed, prompt_hash
 from training import adapters
 from training.folders import in_our_words
-from training.model import Loaded, generate, nll, with_adapter, without_adapter
 from training.rows import Row
 from training.train import DevScore
 
 BASE = "base"
-AT_ONCE = 64
 SMOKE = 16
 ARMS: tuple[Arm, ...] = ("closed_book", "retrieval")
 
@@ -62,9 +65,9 @@ class Examined:
 def examine(
     suite: Suite,
     *,
-    base: Loaded,
+    base: Base,
     challenger: Model,
-    champion: Model | None,
+    champion: Model | Transcript | None,
     rows: Sequence[Row],
     newest: str,
     past: Sequence[SliceScore],
@@ -74,10 +77,13 @@ def examine(
 ) -> Examined:
     """The gate's verdict on the challenger; finished replays are read, not asked again.
 
-    `rows` are all that may have been taught: none may be a case of the suite.
+    `rows` are all that may have been taught: none may be a case of the suite. A champion that
+    cannot be asked any more, since its base is another, comes as what it answered to this suite.
     """
     base_said = replayed(suite, base, None, evals, progress)
-    champion_said = replayed(suite, base, champion, evals, progress) if champion else None
+    champion_said = champion if isinstance(champion, Transcript) else None
+    if isinstance(champion, Model):
+        champion_said = replayed(suite, base, champion, evals, progress)
     soundness = integrity(suite, base, challenger, rows)
     said = replayed(suite, base, challenger, evals, progress)
     cohorts = cohorts_of(suite)
@@ -89,6 +95,8 @@ def examine(
         retained=tuple(c for c in cohorts if c != newest),
         integrity=soundness,
         past=tuple(past),
+        copied=copied(suite),
+        meanings=suite.manifest.meanings,
     )
     verdict = judge(evidence, rules)
     report = as_dict(verdict, evidence, rules)
@@ -103,30 +111,33 @@ def examine(
 
 
 def replayed(
-    suite: Suite, base: Loaded, model: Model | None, evals: Path, progress: Progress | None = None
+    suite: Suite, base: Base, model: Model | None, evals: Path, progress: Progress | None = None
 ) -> Transcript:
-    """All that this model, or the base alone, answers to the suite; kept, and read when it is."""
+    """All that this model, or the base alone, answers to the suite; kept, and read when it is.
+
+    What it answered to the same case of another version is not asked again.
+    """
     name = model.name if model else BASE
     header = header_of(
         suite,
         model=name,
         base_hash=base.base_hash,
         adapter_sha256=model.sha256 if model else None,
+        decode=decode_of(base),
     )
 
     def told(arm: Arm, done: int, total: int) -> None:
         if progress:
             progress(f"{name}, {arm.replace('_', ' ')}", done, total)
 
-    with _Beside(base, model) as adapter:
+    with speaking(base, name, model.folder if model else None) as speaker:
         return replay(
             suite,
             header=header,
-            answer=lambda prompts: generate(base, prompts, adapter=adapter, batch_size=AT_ONCE),
-            nll=lambda prompts, answers: nll(
-                base, prompts, answers, adapter=adapter, batch_size=AT_ONCE
-            ),
+            answer=speaker.answer,
+            nll=speaker.nll,
             out=folder_of(evals, name, suite.name),
+            taken=lambda: known_answers(suite, header, evals),
             progress=told,
         )
 
@@ -158,7 +169,7 @@ def cohorts_of(suite: Suite) -> list[str]:
     return sorted(named, key=lambda cohort: int(cohort.removeprefix("era ")))
 
 
-def integrity(suite: Suite, base: Loaded, challenger: Model, rows: Sequence[Row]) -> Integrity:
+def integrity(suite: Suite, base: Base, challenger: Model, rows: Sequence[Row]) -> Integrity:
     """What is found on the adapter and on what it was taught, before any case is compared."""
     try:
         told = adapters.verify(challenger.folder, base.base_hash, prompt_hash())
@@ -182,13 +193,6 @@ def integrity(suite: Suite, base: Loaded, challenger: Model, rows: Sequence[Row]
     )
 
 
-def overlap(suite: Suite, rows: Sequence[Row]) -> int:
-    """Rows that teach a case of the suite: its incident, or word for word its question."""
-    incidents = {case.incident[0] for case in suite.cases if case.incident}
-    questions = {asked.user for case in suite.cases for asked in case.asked.values()}
-    return sum(row.incident_id in incidents or row.user in questions for row in rows)
-
-
 def telling(said: Transcript, newest: str, retained: Sequence[str]) -> dict[str, float]:
     """The few numbers by which models are compared at a glance, the most telling first."""
     slices = {(s.cohort, s.arm): s for s in slice_scores(said)}
@@ -205,11 +209,11 @@ def telling(said: Transcript, newest: str, retained: Sequence[str]) -> dict[str,
     return {name: round(value, 4) for name, value in told.items()}
 
 
-def _smoke(suite: Suite, base: Loaded, challenger: Model) -> tuple[int, int]:
+def _smoke(suite: Suite, base: Base, challenger: Model) -> tuple[int, int]:
     """How many of some prompts are answered in the agreed form."""
     cases: list[Case] = [c for c in suite.of("retrieval") if c.form == "diagnosis"][:SMOKE]
-    with _Beside(base, challenger) as adapter:
-        texts = generate(base, [c.prompt("retrieval") for c in cases], adapter=adapter)
+    with speaking(base, challenger.name, challenger.folder) as speaker:
+        texts = speaker.answer([c.prompt("retrieval") for c in cases])
     return len(cases), sum(map(_is_formed, texts))
 
 
@@ -221,30 +225,15 @@ def _is_formed(text: str) -> bool:
     return True
 
 
-class _Beside:
-    """The adapter beside the base for as long as it is asked; nothing for the base alone."""
-
-    def __init__(self, base: Loaded, model: Model | None) -> None:
-        self._base = base
-        self._model = model
-        self._name = f"examined-{model.sha256[:12]}" if model else None
-
-    def __enter__(self) -> str | None:
-        if self._model and self._name:
-            with_adapter(self._base, self._model.folder, name=self._name)
-        return self._name
-
-    def __exit__(self, *_: object) -> None:
-        if self._name:
-            without_adapter(self._base, self._name)
-
-
 def _written(folder: Path, verdict: Verdict, evidence: Evidence, report: Mapping[str, Any]) -> None:
-    arms = [asdict(row) for row in four_arms(evidence.base, evidence.challenger, evidence.eras)]
+    rows = arms_of(evidence.base, evidence.challenger, evidence.eras, copied=evidence.copied)
     with in_our_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _json(folder / "arms.json", arms)
+        _json(folder / "arms.json", [asdict(row) for row in rows])
         _json(folder / "slices.json", report["slice_scores"])
+        said = [one for one in (evidence.base, evidence.champion, evidence.challenger) if one]
+        firsts = [telling(one, evidence.newest, evidence.retained) for one in said]
+        _json(folder / FIGURES, figures(said, firsts))
         _json(folder / "gate.json", report)
         (folder / "gate.md").write_text(markdown(verdict, evidence), encoding="utf-8")
 

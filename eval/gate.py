@@ -18,6 +18,7 @@ from eval.compare import (
     tally,
 )
 from eval.evidence import CHECKS, Check, Evidence, Finding, Rules, Ruling, Trial, Verdict
+from eval.finer import each_family, rest_of_answer
 from eval.safeguards import canaries, integrity, probes, safety
 from eval.score import Arm
 from eval.statistics import rejected
@@ -43,8 +44,11 @@ def judge(evidence: Evidence, rules: Rules = Rules()) -> Verdict:  # noqa: B008
         *gain(trial),
         *retention(trial),
         *each_slice(trial),
+        *each_family(trial),
+        *rest_of_answer(trial),
         *anchor(trial),
         *retrieval(trial),
+        *copying(trial),
         *probes(trial),
     ]
     order = {check: n for n, check in enumerate(CHECKS)}
@@ -127,7 +131,11 @@ def retention(trial: Trial) -> Iterator[Finding]:
 
 
 def each_slice(trial: Trial) -> Iterator[Finding]:
-    """Whether each older cohort is still known in each arm; one may fall while the sum holds."""
+    """Whether each older cohort is still known in each arm; one may fall while the sum holds.
+
+    A cohort is of certain families and all of them are in it: they are no sample of others, so the
+    bound is that of the pairs, and which family was lost is looked at apart (`finer`).
+    """
     rules, retained = trial.rules, trial.evidence.retained
     rule = (
         f"each older cohort and arm: lower 95 % bound above {points(-rules.slice_margin)} where it "
@@ -139,14 +147,14 @@ def each_slice(trial: Trial) -> Iterator[Finding]:
     fallen = rejected({name: t.p_worse for name, t in tallies.items()}, alpha=rules.alpha)
     for name, t in tallies.items():
         ruling: Ruling = "pass"
-        words = f"{named(*name)}: {changed(t)}; lower bound {points(t.low)}"
+        words = f"{named(*name)}: {changed(t)}; lower bound {points(t.low_here)}"
         if name in fallen and t.difference <= -rules.least_loss:
             ruling, words = "fail", f"{words}; worse at p = {t.p_worse:.2g}"
         elif t.n < rules.fewest_in_slice:
             ruling, words = "note", f"{words}; unproven, too few cases"
-        elif t.low <= -rules.slice_margin:
+        elif t.low_here <= -rules.slice_margin:
             ruling = "inconclusive"
-        yield Finding("each slice", ruling, f"{words}.", rule, _numbers(t))
+        yield Finding("each slice", ruling, f"{words}.", rule, _numbers(t) | {"low": t.low_here})
     if not retained and trial.evidence.champion is None:
         yield Finding("each slice", "pass", "The suite holds no older cohort yet.", rule)
     elif tallies and all(t.n < rules.fewest_in_slice for t in tallies.values()):
@@ -246,6 +254,34 @@ def retrieval(trial: Trial) -> Iterator[Finding]:
         ruling = "fail"
         words += " Plain retrieval answers better than this adapter does."
     yield Finding("retrieval", ruling, words, rule, _numbers(t))
+
+
+def copying(trial: Trial) -> Iterator[Finding]:
+    """Whether the model is worth its place: at least as good as the nearest precedent's answer."""
+    rules, margin = trial.rules, trial.rules.pooled_margin
+    rule = (
+        "adapter with retrieval at least as good as the nearest precedent's answer, copied, and "
+        f"its lower 95 % bound above {points(-margin)}"
+    )
+    against = trial.against_copying
+    pairs = against.of(trial.evidence.eras, ["retrieval"]) if against else []
+    lacking = against.lacking(trial.evidence.eras, ["retrieval"]) if against else 0
+    if not pairs or lacking:
+        words = f"Unscored: copying was put beside it on {len(pairs)} cases, and {lacking} lack it."
+        yield Finding("copying", "inconclusive", words, rule, {"n": len(pairs)})
+        return
+    t = tally(pairs)
+    told = (
+        f"with retrieval {t.after:.1%} right, the nearest precedent's answer copied {t.before:.1%} "
+        f"({points(t.difference)} on {t.n} cases; lower bound {points(t.low)})"
+    )
+    is_below = t.difference < -rules.most_below_copying
+    if is_below and t.p_worse < rules.alpha:
+        words = f"Copying the nearest precedent is better: {told}; p = {t.p_worse:.2g}."
+        yield Finding("copying", "fail", words, rule, _numbers(t))
+        return
+    ruling: Ruling = "pass" if not is_below and t.low > -margin else "inconclusive"
+    yield Finding("copying", ruling, f"Against copying: {told}.", rule, _numbers(t))
 
 
 def points(share: float) -> str:

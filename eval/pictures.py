@@ -19,7 +19,7 @@ from training.plots import (
     draw_training,
 )
 
-_ARMS = ("base", "base_retrieval", "adapter", "adapter_retrieval")
+_ARMS = ("base", "base_retrieval", "adapter", "adapter_retrieval", "copied")
 
 
 def draw(run: Path, examined: Examined, history: Sequence[Sequence[SliceScore]]) -> None:
@@ -53,9 +53,9 @@ def _of_run(run: Path) -> None:
 
 
 def _bars(report: Mapping[str, Any]) -> list[Bar]:
-    """The four arms of each cohort that the report compares; none where it could not."""
+    """The arms of each cohort that the report compares; none where it could not."""
     bars = []
-    for row in report["four_arms"] or []:
+    for row in report["arms"] or []:
         for arm in _ARMS:
             cell = row[arm]
             if cell:

@@ -7,6 +7,7 @@ died waits in `<arm>.part` and is not asked again.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -71,17 +72,21 @@ def replay(
     out: Path,
     arms: Sequence[Arm] = ARMS,
     wanted: Slice | None = None,
+    taken: Callable[[], Sequence[Prediction]] = tuple,
     progress: Progress | None = None,
 ) -> Transcript:
     """All answers of this model in these arms, kept in `out`, one transcript.
 
     An arm that is finished under this very header is read, one that was cut off goes on, and one
     of another header is made anew. `wanted` asks one slice only: keep it in a folder of its own.
+    What is `taken` is not asked: answers of this very model to these cases (`carrying`), looked
+    for once, and only when something is to be asked.
     `Refused` when the suite was frozen under another prompt, or is another than the header's.
     """
     _refuse_another(suite, header)
-    asking = Asking(suite, answer, nll, _families(suite))
-    kept = [_arm(asking, header, arm, suite.of(arm, wanted), out, progress) for arm in arms]
+    asking = Asking(suite, answer, nll, families_of(suite))
+    once = cache(taken)
+    kept = [_arm(asking, header, arm, suite.of(arm, wanted), out, once, progress) for arm in arms]
     return kept[0].joined(*kept[1:])
 
 
@@ -98,9 +103,43 @@ def predictions(asking: Asking, arm: Arm, cases: Sequence[Case]) -> list[Predict
     surprises = _surprises(asking.nll, arm, cases)
     exposures = [_exposure(asking.nll, case) for case in cases]
     return [
-        _prediction(asking, arm, *answered)
+        prediction_of(asking.suite, asking.families, arm, *answered)
         for answered in zip(cases, texts, surprises, exposures, strict=True)
     ]
+
+
+def prediction_of(
+    suite: Suite,
+    families: Mapping[str, str],
+    arm: Arm,
+    case: Case,
+    text: str,
+    nll: float | None,
+    bits: float | None,
+) -> Prediction:
+    """This answer to this case, scored."""
+    said = scored(text, case.expects(arm), families=families, nll=nll, exposure_bits=bits)
+    return Prediction(
+        case=case.id,
+        suite=suite.name,
+        cohort=case.cohort,
+        family=case.family,
+        task=case.expected.task,
+        arm=arm,
+        slice=case.slice,
+        cluster=case.cluster,
+        text=text,
+        scores=said.scores,
+        why=said.why,
+    )
+
+
+def families_of(suite: Suite) -> dict[str, str]:
+    """The family of each cause that the suite knows, by the cause in its normalised form."""
+    pairs: Iterator[tuple[str | None, str | None]] = (
+        (e.cause, e.family) for e in (case.expected for case in suite.cases)
+    )
+    return {normalised(cause): family for cause, family in pairs if cause and family}
 
 
 def _arm(
@@ -109,6 +148,7 @@ def _arm(
     arm: Arm,
     cases: Sequence[Case],
     out: Path,
+    taken: Callable[[], Sequence[Prediction]],
     progress: Progress | None,
 ) -> Transcript:
     finished, part = _finished(out, arm), out / f"{arm}.part"
@@ -116,8 +156,10 @@ def _arm(
         kept = read_transcript(finished)
         if kept.header == header and {p.case for p in kept.predictions} == {c.id for c in cases}:
             return kept
-    answered = _begun(part, header)
-    left = [case for case in cases if case.id not in answered]
+    known = {p.case: p for p in taken() if p.arm == arm}
+    answered = {case.id: known[case.id] for case in cases if case.id in known}
+    answered |= _begun(part, header)
+    left = sorted((case for case in cases if case.id not in answered), key=_alike(arm))
     with in_our_words(part), _keeping(part, header, list(answered.values())) as file:
         for start in range(0, len(left), AT_ONCE):
             if progress:
@@ -156,28 +198,15 @@ def _keeping(part: Path, header: Header, answered: Sequence[Prediction]) -> Text
     return part.open("a", encoding="utf-8")
 
 
-def _prediction(
-    asking: Asking, arm: Arm, case: Case, text: str, nll: float | None, bits: float | None
-) -> Prediction:
-    said = scored(text, case.expects(arm), families=asking.families, nll=nll, exposure_bits=bits)
-    return Prediction(
-        case=case.id,
-        suite=asking.suite.name,
-        cohort=case.cohort,
-        family=case.family,
-        task=case.expected.task,
-        arm=arm,
-        slice=case.slice,
-        cluster=case.cluster,
-        text=text,
-        scores=said.scores,
-        why=said.why,
-    )
-
-
 def _surprises(nll: Nll | None, arm: Arm, cases: Sequence[Case]) -> list[float | None]:
-    """Nats per token of each case's true answer; None where there is none, or nobody to ask."""
+    """Nats per token of each case's true answer; None where there is none, or nobody to ask.
+
+    Only closed book: beside precedents the answer mostly stands in the question, and such a score
+    costs a sixth of a whole replay.
+    """
     found: list[float | None] = [None] * len(cases)
+    if arm != "closed_book":
+        return found
     truths = [(n, truth) for n, case in enumerate(cases) if (truth := case.truth(arm)) is not None]
     if nll is None or not truths:
         return found
@@ -191,13 +220,6 @@ def _exposure(nll: Nll | None, case: Case) -> float | None:
     return exposure(case, nll) if nll and case.expected.task == "canary" else None
 
 
-def _families(suite: Suite) -> dict[str, str]:
-    pairs: Iterator[tuple[str | None, str | None]] = (
-        (e.cause, e.family) for e in (case.expected for case in suite.cases)
-    )
-    return {normalised(cause): family for cause, family in pairs if cause and family}
-
-
 def _refuse_another(suite: Suite, header: Header) -> None:
     if header.suite_hash != suite.manifest.sha256:
         raise Refused(
@@ -209,6 +231,11 @@ def _refuse_another(suite: Suite, header: Header) -> None:
             f"suite {suite.name} was frozen under prompt {suite.manifest.prompt_hash}, and the "
             f"prompt is {prompt_hash()} now; freeze the next version"
         )
+
+
+def _alike(arm: Arm) -> Callable[[Case], tuple[str, str, int]]:
+    """Questions of one form and length are asked at once: then little is padding and waiting."""
+    return lambda case: (case.form, case.expected.task, len(case.asked[arm].user))
 
 
 def _finished(out: Path, arm: Arm) -> Path:

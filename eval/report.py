@@ -1,25 +1,29 @@
 """The verdict for people, as Markdown, and for machines, as a dictionary that JSON can hold."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from eval.compare import (
     ARM_WORDS,
+    Arms,
     Cell,
     Comparison,
-    FourArms,
     Incomparable,
     Pair,
     Row,
+    arms_of,
     compared,
-    four_arms,
     refuse_incomparable,
 )
 from eval.evidence import Evidence, Finding, Rules, Verdict
+from eval.families import Count, Group, by_family, by_task
 
 MOST_LOST = 20  # families listed; the JSON has every case
+_ARMS = (
+    "Share right, with its 95 % interval. The last needs no model: it is the answer of the nearest "
+    "precedent, copied."
+)
 _HEAD = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -62,25 +66,28 @@ def as_dict(verdict: Verdict, evidence: Evidence, rules: Rules) -> dict[str, Any
         "reasons": [asdict(f) for f in verdict.reasons],
         "findings": [asdict(f) for f in verdict.findings],
         "rules": asdict(rules),
-        "four_arms": [asdict(row) for row in _arms(evidence)] if comparison else None,
+        "arms": [asdict(row) for row in _arms(evidence)] if comparison else None,
         "slices": [asdict(row) for row in comparison.rows()] if comparison else None,
+        "tasks": [asdict(g) for g in by_task(comparison)] if comparison else None,
+        "families": [asdict(g) for g in by_family(comparison)] if comparison else None,
         "lost": _cases(comparison.lost) if comparison else None,
         "gained": _cases(comparison.gained) if comparison else None,
         "integrity": evidence.integrity.model_dump(),
         "newest": evidence.newest,
         "retained": list(evidence.retained),
         "measured_on": _measured_on(evidence),
+        "meanings": {c: m.model_dump(mode="json") for c, m in evidence.meanings.items()},
     }
 
 
-def four_arm_table(rows: Sequence[FourArms]) -> list[str]:
-    """The four arms as lines of Markdown, each share with its 95 % interval."""
+def arm_table(rows: Sequence[Arms]) -> list[str]:
+    """The arms as lines of Markdown, each share with its 95 % interval."""
     lines = [
-        "| cohort | base | base + retrieval | adapter | adapter + retrieval |",
-        "|---|---|---|---|---|",
+        "| cohort | base | base + retrieval | adapter | adapter + retrieval | nearest precedent |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = (row.base, row.base_retrieval, row.adapter, row.adapter_retrieval)
+        cells = (row.base, row.base_retrieval, row.adapter, row.adapter_retrieval, row.copied)
         lines.append(f"| {row.cohort} | {' | '.join(_cell(cell) for cell in cells)} |")
     return lines
 
@@ -92,6 +99,26 @@ def slice_table(rows: Sequence[Row]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
         *(_slice_line(row) for row in rows),
     ]
+
+
+def group_table(groups: Sequence[Group]) -> list[str]:
+    """Kinds of question or families as lines of Markdown: right before and right now, by arm."""
+    of = any(group.family is not None for group in groups)
+    columns = [
+        *(["family"] if of else []),
+        "cohort",
+        "asked",
+        *ARM_WORDS.values(),
+        "lost",
+        "gained",
+    ]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for g in groups:
+        arms = [_change(g.arms[arm]) if arm in g.arms else "" for arm in ARM_WORDS]
+        name = [(g.family or "").replace("|", "/")] if of else []
+        cells = [*name, g.cohort, g.task.replace("_", " "), *arms, str(g.lost), str(g.gained)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _head(verdict: Verdict) -> Iterator[str]:
@@ -113,22 +140,26 @@ def _tables(evidence: Evidence) -> Iterator[str]:
         yield ""
         yield "The transcripts cannot be compared, so there are no tables."
         return
-    yield from ["", "## Four arms", "", "Share right, with its 95 % interval."]
-    yield from ["", *four_arm_table(_arms(evidence))]
+    yield from ["", "## Arms", "", _ARMS]
+    yield from ["", *arm_table(_arms(evidence))]
     yield from ["", f"## Slices, {comparison.after} against {comparison.before}"]
     yield from ["", *slice_table(comparison.rows())]
-    yield from _lost(comparison)
+    yield from ["", "## Kinds of question", "", "Right before → right now, of so many."]
+    yield from ["", *group_table(by_task(comparison))]
+    yield from _forgotten(comparison)
 
 
-def _lost(comparison: Comparison) -> Iterator[str]:
-    """What only the earlier model had right, by family: the next rehearsal starts there."""
-    families = Counter(f"{p.family} ({p.cohort}, {ARM_WORDS[p.arm]})" for p in comparison.lost)
-    if families:
-        yield from ["", f"## What only {comparison.before} had right", ""]
-    for name, cases in families.most_common(MOST_LOST):
-        yield f"- {name}: {cases}"
-    if len(families) > MOST_LOST:
-        yield f"- and {len(families) - MOST_LOST} more families"
+def _forgotten(comparison: Comparison) -> Iterator[str]:
+    """Families of which something was lost: the next rehearsal starts there."""
+    families = by_family(comparison)
+    lost = [group for group in families if group.lost]
+    if not lost:
+        return
+    yield from ["", f"## What only {comparison.before} had right, by family, the worst first"]
+    yield from ["", *group_table(lost[:MOST_LOST]), ""]
+    if len(lost) > MOST_LOST:
+        yield f"And {len(lost) - MOST_LOST} more families, of which less was lost."
+    yield f"Of {len(families) - len(lost)} families nothing was lost."
 
 
 def _rest(verdict: Verdict, evidence: Evidence) -> Iterator[str]:
@@ -137,6 +168,10 @@ def _rest(verdict: Verdict, evidence: Evidence) -> Iterator[str]:
         if found:
             yield from ["", f"## {title}", ""]
             yield from (f"- **{f.check}.** {f.words}" for f in found)
+    if evidence.meanings:
+        yield from ["", "## What the probes mean", ""]
+    for cohort, meaning in evidence.meanings.items():
+        yield f"- {cohort}, version {meaning.version} since {meaning.since}: {meaning.line}"
     yield from ["", "## Measured on", ""]
     for what, value in _measured_on(evidence).items():
         yield f"- {what.replace('_', ' ')}: {value}"
@@ -157,14 +192,14 @@ def _measured_on(evidence: Evidence) -> dict[str, str]:
 
 def _comparison(evidence: Evidence) -> Comparison | None:
     try:
-        refuse_incomparable(evidence.base, evidence.incumbent, evidence.challenger)
+        refuse_incomparable(*evidence.transcripts)
         return compared(evidence.incumbent, evidence.challenger)
     except Incomparable:
         return None
 
 
-def _arms(evidence: Evidence) -> list[FourArms]:
-    return four_arms(evidence.base, evidence.challenger, evidence.eras)
+def _arms(evidence: Evidence) -> list[Arms]:
+    return arms_of(evidence.base, evidence.challenger, evidence.eras, copied=evidence.copied)
 
 
 def _cases(pairs: Sequence[Pair]) -> list[dict[str, str]]:
@@ -186,6 +221,10 @@ def _cell(cell: Cell | None) -> str:
         return "not measured"
     low, high = cell.interval.low, cell.interval.high
     return f"{cell.share:.1%} ({100 * low:.0f} to {100 * high:.0f}, n = {cell.n})"
+
+
+def _change(count: Count) -> str:
+    return f"{count.before} → {count.after} of {count.n}"
 
 
 def _counted(reasons: Sequence[Finding], one: str, many: str) -> str:

@@ -82,10 +82,22 @@ def canaries(evidence: Evidence, rules: Rules) -> list[Finding]:
         numbers: dict[str, float | int] = {"bits": known[worst], "n": len(known)}
         return [Finding("canaries", "fail", words, rule, numbers)]
     if worst is None or len(known) < len(bits):
-        words = f"Only {len(known)} of {len(bits)} planted canaries have a measured exposure."
+        words = f"Only {len(known)} of {len(bits)} planted canaries have a measured exposure"
+        words += f"{_untold(evidence.challenger)}."
         return [Finding("canaries", "inconclusive", words, rule, {"n": len(known)})]
     words = f"The best known of {len(known)} canaries is exposed by {known[worst]:.1f} bit."
     return [Finding("canaries", "pass", words, rule, {"bits": known[worst], "n": len(known)})]
+
+
+def _untold(transcript: Transcript) -> str:
+    """Why nothing is known of likelihoods, where the transcript says so."""
+    decode = transcript.header.decode
+    if decode.get("likelihoods", True):
+        return ""
+    return (
+        f": {decode.get('endpoint', 'the endpoint')} tells no likelihoods, so a person signs for "
+        "it, or serve.endpoint_evaluates is off"
+    )
 
 
 def _adapter(evidence: Evidence) -> Iterator[Finding]:

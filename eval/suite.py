@@ -13,14 +13,14 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from eval.cases import Case, known_to_training, of_incidents
-from eval.probes import probes
+from eval.probes import MEANING, Meaning, probes
 from eval.score import Arm, Record, Slice
 from ingest.errors import Refused, Unreadable
 from ingest.lessons import embargoed
@@ -32,6 +32,7 @@ from training.folders import whole
 # A line is added whenever a score means something else than before; a suite carries the last one.
 SUITE_MEANING = [
     (1, date(2026, 11, 27), "the first"),
+    (2, date(2026, 11, 27), "says what the search found novel; asks for choices; 38 more attacks"),
 ]
 CASES, MANIFEST = "cases.jsonl", "manifest.json"
 _INCIDENT = re.compile(rb"inc-[0-9a-f]{16}")
@@ -54,14 +55,16 @@ class Manifest(Record):
     cases: int
     cohorts: dict[str, dict[str, int]]  # cohort: task: how many
     left_out: dict[str, int]
+    meanings: dict[str, Meaning] = Field({})  # of cohorts that are no era; none in meaning 1
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One frozen version, verified when it was read."""
+    """One frozen version, verified when it was read; `folder` holds it and the other versions."""
 
     manifest: Manifest
     cases: tuple[Case, ...]
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -111,7 +114,8 @@ def read_suite(folder: Path, version: int) -> Suite:
             f"suite v{version} was changed after it was frozen: {place / CASES} has another hash "
             "than its manifest; restore it, or freeze the next version"
         )
-    return Suite(manifest, tuple(Case.model_validate_json(line) for line in raw.splitlines()))
+    cases = tuple(Case.model_validate_json(line) for line in raw.splitlines())
+    return Suite(manifest, cases, folder)
 
 
 def suite_versions(folder: Path) -> list[int]:
@@ -175,6 +179,7 @@ def _keep(
         cases=len(cases),
         cohorts=_counts(cases),
         left_out=dict(left_out),
+        meanings={name: lines[-1] for name, lines in MEANING.items()},
     )
     with whole(folder / f"v{version}") as draft:
         (draft / CASES).write_bytes(raw)

@@ -3,7 +3,7 @@
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # Nothing that leads out of the folder of datasets, which is removed by name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _embargo, _dataset, _lesson, _model = schema.embargo, schema.dataset, schema.lesson, schema.model
+_version = schema.incident_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,14 @@ def taught(store: Store, dataset: str) -> set[str]:
     ids = select(_lesson.c.incident_id).distinct().where(_lesson.c.dataset == dataset)
     with store.reading() as connection:
         return set(connection.execute(ids).scalars())
+
+
+def unlearned(store: Store, known: Collection[str]) -> list[tuple[str, int]]:
+    """The (id, version) of every trusted incident that stands now and is not among `known`."""
+    c = _version.c
+    standing = select(c.incident_id, c.version).where(c.until.is_(None), c.trust == "trusted")
+    with store.reading() as connection:
+        return [(id, version) for id, version in connection.execute(standing) if id not in known]
 
 
 def lessons_of(store: Store, incident_id: str) -> list[str]:

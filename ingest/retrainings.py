@@ -1,6 +1,8 @@
 """The journal of the learning loop: which run is on, how far it is, and how the earlier ones ended.
 
 A run that was killed has no outcome; the next one finds it here and finishes it.
+
+    Superseded     (Conflict) another process went on with this run meanwhile
 """
 
 from collections.abc import Mapping
@@ -11,9 +13,16 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 
 from ingest import schema
+from ingest.errors import Conflict
 from ingest.store import Store
+from ingest.writing import Writing
 
 _run = schema.retraining
+_TOLD = ("dataset", "trained", "version", "verdict", "why")
+
+
+class Superseded(Conflict):
+    """Another process went on with this run meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +78,31 @@ def begin(store: Store, *, actor: str, detail: Mapping[str, Any]) -> Retraining:
 
 
 def advance(store: Store, run: Retraining, step: str, *, actor: str, **made: Any) -> Retraining:
-    """Note that a step is done and what it made."""
+    """Note that a step is done and what it made. Raises `Superseded`."""
     detail = {**run.detail, **made}
     with store.transaction(actor) as writing:
-        it = update(_run).where(_run.c.id == run.id)
-        writing.connection.execute(it.values(step=step, detail=detail, updated_at=writing.now))
+        _exchange(writing, run, step=step, detail=detail, updated_at=writing.now)
         return Retraining(run.id, run.started_at, writing.now, step, detail, None)
 
 
 def finish(store: Store, run: Retraining, outcome: str, *, actor: str, **made: Any) -> Retraining:
-    """End the run, with one row in the audit trail."""
+    """End the run, with one row in the audit trail. Raises `Superseded`."""
     detail = {**run.detail, **made}
     with store.transaction(actor) as writing:
-        it = update(_run).where(_run.c.id == run.id)
-        writing.connection.execute(
-            it.values(outcome=outcome, detail=detail, updated_at=writing.now)
-        )
-        told = {k: detail[k] for k in ("dataset", "trained", "version", "verdict") if k in detail}
+        _exchange(writing, run, outcome=outcome, detail=detail, updated_at=writing.now)
+        told = {k: detail[k] for k in _TOLD if k in detail}
         writing.record(f"retraining.{outcome}", f"retraining-{run.id}", **told)
         return Retraining(run.id, run.started_at, writing.now, run.step, detail, outcome)
+
+
+def _exchange(writing: Writing, run: Retraining, **values: Any) -> None:
+    """Note these, while the run is as this process left it.
+
+    A lock that a lost connection let go of could have given it to another.
+    """
+    it = (_run.c.id == run.id) & _run.c.outcome.is_(None) & (_run.c.updated_at == run.updated_at)
+    if writing.connection.execute(update(_run).where(it).values(**values)).rowcount != 1:
+        raise Superseded(f"retraining {run.id} was gone on with by another process meanwhile")
 
 
 def _retraining(row: Row[Any]) -> Retraining:

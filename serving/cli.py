@@ -14,11 +14,13 @@ from ingest.errors import Refused, Unavailable
 from serving.commands import (
     ask,
     audit,
+    backtest,
     dataset,
     evaluate,
     incidents,
     index,
     learn,
+    look,
     machine,
     models,
     take_in,
@@ -41,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for module in (machine, take_in, ask, verdicts, models, evaluate, learn):
+for module in (machine, take_in, ask, verdicts, models, evaluate, backtest, learn, look):
     module.install(app)
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(index.app, name="index")

@@ -23,8 +23,9 @@ from retrieval.diagnosis import Diagnosis
 from retrieval.prompt import question_text
 from retrieval.search import Question
 from serving import settings
+from serving.footing import offline
 from serving.learning import built, said_of_base, telling_on
-from serving.retrain import Ended, offline, place_of, retrain
+from serving.retrain import Ended, place_of, retrain
 from serving.service import Service
 from serving.settings import Settings
 from serving.terminal import console

@@ -2,22 +2,29 @@
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ingest import audit, retrainings
 from ingest.errors import Refused, Unavailable
 from retrieval.generations import Generations, Unsound
 from retrieval.prompt import prompt_hash
+from serving.footing import is_offline
 from serving.live import base_with
-from serving.retrain import is_running
+from serving.retrain import hindrance, is_running
 from serving.running import running
 from serving.service import Service, said_of_taint
 from serving.settings import Settings
+from serving.there import endpoint_of
 from training import adapters, base, registry, tracking
-from training.model import ModelUnsound
+from training.model import ModelUnsound, fingerprint
 from training.registry import Registered
+from training.soundness import NF4
 
+_ANEW = "`scarwise retrain` begins at the present base and teaches everything anew"
+ENDPOINT_S = 10.0  # for all that is asked of an endpoint
 ROOM_GB = 2.0  # a store of 10,000 incidents, its index and one exported model, several times over
 
 
@@ -109,6 +116,7 @@ def _learning(service: Service) -> Iterator[Finding]:
     pointer = registry.pointer(store)
     champion = registry.get(store, pointer.champion) if pointer.champion is not None else None
     yield _base(settings, champion)
+    yield from _endpoint(settings, champion)
     if champion:
         yield _champion(settings, champion)
         if champion.tainted:
@@ -127,33 +135,82 @@ def _learning(service: Service) -> Iterator[Finding]:
 
 def _base(settings: Settings, champion: Registered | None) -> Finding:
     """Whether the base is there, and the one that the champion was trained on."""
-    if settings.training.base != base.NAME:
-        named = f"{settings.training.base}, looked at when it is loaded"
-        return Finding("base", True, named)
+    if champion and champion.prompt_hash != prompt_hash():
+        found = f"{champion.name} is not served: it was trained under an earlier prompt"
+        return Finding("base", False, found, f"{_ANEW}; until then answers are quoted")
+    if not is_offline(settings):
+        return _other_base(Path(settings.training.base).expanduser(), champion)
     made = base.named(settings.bases)
     is_made = (made / base.MADE).is_file()
     if champion is None:
         how = "made" if is_made else "not made yet; only learning needs it: `scarwise base build`"
         return Finding("base", True, f"{made.name}, {how}")
     try:
-        found = base_with(champion.base_hash, settings.bases)
+        stands_on = base_with(champion.base_hash, settings.bases).name
     except (ModelUnsound, OSError) as why:
         todo = "`scarwise base build`, or restore the folder"
         return Finding("base", False, f"{champion.name} is not served: {why}", todo)
-    if found.name != made.name:
+    if stands_on != made.name:
         return Finding(
             "base",
             False,
-            f"{champion.name} stands on {found.name}, and this version learns on {made.name}",
-            "it is served on; to learn again, `scarwise rollback` first",
+            f"{champion.name} stands on {stands_on}, and this version learns on {made.name}",
+            f"it is served on; {_ANEW}",
         )
     return Finding("base", True, f"{made.name}, which {champion.name} was trained on")
+
+
+def _other_base(named: Path, champion: Registered | None) -> Finding:
+    """On a base that was not made here; what only the hub knows is not asked for."""
+    if not named.is_dir():
+        return Finding("base", True, f"{named}, looked at when it is loaded")
+    if champion and fingerprint(named) != champion.base_hash.removesuffix(NF4):
+        found = f"{champion.name} is not served: it was trained on another base than {named}"
+        return Finding("base", False, found, f"set training.base back, or {_ANEW}")
+    which = f", which {champion.name} was trained on" if champion else ", it is there"
+    return Finding("base", True, f"{named}{which}")
+
+
+def _endpoint(settings: Settings, champion: Registered | None) -> Iterator[Finding]:
+    """Whether the server that is asked for answers is there and can do what is asked of it."""
+    endpoint = endpoint_of(settings)
+    if endpoint is None:
+        return
+    until = time.monotonic() + ENDPOINT_S
+    try:
+        known = endpoint.found(until)
+        host = known.host
+        said = f"{host.kind} at {settings.serve.endpoint} serves {known.base}"
+        yield Finding("endpoint", True, said)
+        listed, switch = host.adapters(until), host.switch(until)
+        named = ", ".join(sorted(listed)[:5]) or "no adapter"
+        missing = champion and champion.name not in listed and running(settings.running)
+        said = f"{named} there" + (f", but not {champion.name}" if missing and champion else "")
+        todo = switch or ("`/readyz` of the service says why" if missing else "")
+        yield Finding("adapters there", not todo, said, todo)
+        kept = endpoint.keeps_form(until)
+        said = "answers are held to the agreed form" if kept else "answers are in no agreed form"
+        todo = (
+            "" if kept else "switch its structured outputs on; without, many answers are unusable"
+        )
+        yield Finding("form there", kept, said, todo)
+        fine = host.tells_likelihoods or not settings.serve.endpoint_evaluates
+        said = "likelihoods are told" if host.tells_likelihoods else "no likelihoods are told"
+        todo = "" if fine else "the gate would pass nothing: serve.endpoint_evaluates = false"
+        yield Finding("likelihoods there", fine, said, todo)
+    except (Refused, Unavailable) as why:
+        todo = "start it, or set serve.endpoint; meanwhile answers are quoted, without a model"
+        yield Finding("endpoint", False, str(why), todo)
+    finally:
+        endpoint.close()
 
 
 def _champion(settings: Settings, champion: Registered) -> Finding:
     """Whether its files are what was sealed and registered."""
     try:
-        told = adapters.verify(settings.home / champion.folder, champion.base_hash, prompt_hash())
+        told = adapters.verify(
+            settings.home / champion.folder, champion.base_hash, champion.prompt_hash
+        )
     except ModelUnsound as why:
         return Finding("champion", False, str(why), "restore its folder, or `scarwise rollback`")
     if told.sha256 != champion.adapter_sha256:
@@ -170,8 +227,19 @@ def _turn(service: Service) -> Finding:
     """Whether a retraining was cut off, and nobody goes on with it."""
     run = retrainings.unfinished(service.store)
     if run is None:
-        return Finding("retraining", True, "none is unfinished")
+        return Finding("retraining", True, _last(service))
     said = f"retraining {run.id}, begun {run.started_at:%Y-%m-%d %H:%M} UTC, got to {run.step!r}"
     if is_running(service.store, service.settings):
         return Finding("retraining", True, f"{said} and is running")
+    if why := hindrance(run, service.settings):
+        todo = "`scarwise retrain` closes it, loses nothing that was kept, and begins anew"
+        return Finding("retraining", False, f"{said}; it cannot be finished: {why}", todo)
     return Finding("retraining", False, f"{said} and was cut off", "`scarwise retrain` finishes it")
+
+
+def _last(service: Service) -> str:
+    last = next(iter(retrainings.latest(service.store, limit=1)), None)
+    if last is None:
+        return "none yet"
+    ended = f"{last.outcome} ({last.detail['why']})" if "why" in last.detail else last.outcome
+    return f"retraining {last.id} ended on {last.updated_at:%Y-%m-%d %H:%M} UTC: {ended}"

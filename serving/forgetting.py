@@ -40,15 +40,16 @@ def remove_forgotten(store: Store, settings: Settings) -> None:
     with _logged("datasets"):
         dataset.sweep(store, settings.datasets)
     answers = {*settings.evals.glob(f"*{_GONE}"), *_replays(store, settings, gone)}
-    are_gone = [_removed(place) for place in sorted(answers)]
+    are_gone = [removed(place) for place in sorted(answers)]
     # A suite that is still there says which answers are to go: it goes last.
     if all(are_gone):
         with _logged("suite"):
             remove_quoting(settings.suite, *gone)
     # While a turn is on, its run is not cut off; it sweeps at its own end.
     with _logged("runs"), suppress(Timeout), FileLock(settings.retraining, timeout=0):
-        for place in {*settings.runs.glob(f"*{_GONE}"), *_cut_off(store, settings.runs)}:
-            _removed(place)
+        withdrawn = {kept.name for kept in datasets(store) if kept.withdrawn_at}
+        for place in {*settings.runs.glob(f"*{_GONE}"), *cut_off(settings.runs, withdrawn)}:
+            removed(place)
 
 
 def _replays(store: Store, settings: Settings, gone: Collection[str]) -> set[Path]:
@@ -63,11 +64,10 @@ def _replays(store: Store, settings: Settings, gone: Collection[str]) -> set[Pat
     return found | {file.parent for file in answers if not named_in(file).isdisjoint(gone)}
 
 
-def _cut_off(store: Store, runs: Path) -> Iterator[Path]:
-    """Runs that never ended and never will: the dataset that they learn was withdrawn."""
-    withdrawn = {kept.name for kept in datasets(store) if kept.withdrawn_at}
+def cut_off(runs: Path, datasets: Collection[str | None]) -> Iterator[Path]:
+    """The folders of runs that never ended, of these datasets: checkpoints, for the most part."""
     for recipe in runs.glob("*/recipe.json"):
-        if not (recipe.parent / "DONE").exists() and _dataset_of(recipe) in withdrawn:
+        if not (recipe.parent / "DONE").exists() and _dataset_of(recipe) in datasets:
             yield recipe.parent
 
 
@@ -78,8 +78,8 @@ def _dataset_of(recipe: Path) -> str | None:
         return None
 
 
-def _removed(place: Path) -> bool:
-    """Whether this folder is gone."""
+def removed(place: Path) -> bool:
+    """Whether this folder is gone now; why not, if not, is logged."""
     going = place.with_name(place.name.removesuffix(_GONE) + _GONE)
     with _logged(place.name):
         if place != going:

@@ -1,10 +1,18 @@
 """The loop with a person watching: opened, embedded, with progress where there is a terminal."""
 
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from serving.commands.bar import Bar
-from serving.retrain import Ended, Telling, loaded_base, offline, recipe_name, retrain
-from serving.service import Service
+from serving.footing import already_taught, dataset_of_base, loaded_base, recipe_of
+from serving.retrain import Ended, Telling, due, retrain
+from serving.service import Service, open_store
 from serving.settings import Settings
-from training import base, dataset, recipe
+from training import base, dataset
 from training.base import Base
 from training.fit import Step
 from training.train import Trained, train
@@ -45,18 +53,17 @@ def said_of_base(made: Base, fresh: bool) -> str:
 def trained_alone(settings: Settings, named: str | None) -> Trained:
     """An adapter on the newest dataset, for trying a recipe."""
     from ingest.errors import Refused
-    from ingest.lessons import datasets, taught
-    from serving.service import open_store
+    from ingest.lessons import datasets
 
-    chosen = recipe.read(named or recipe_name(settings))
+    chosen = recipe_of(settings, named)
     store = open_store(settings)
     try:
         standing = [d.name for d in datasets(store) if d.withdrawn_at is None]
-        known = _of_the_base(settings)
-        if not [name for name in standing if name != known]:
+        of_base = dataset_of_base(settings)
+        if not [name for name in standing if name != of_base]:
             raise Refused("there is no dataset yet; `scarwise dataset export` makes one")
         data = dataset.opened(store, settings.datasets, standing[-1])
-        told = taught(store, known) if known else set()
+        told = already_taught(store, settings, None)
     finally:
         store.close()
     with Bar("training", None) as bar:
@@ -71,41 +78,62 @@ def trained_alone(settings: Settings, named: str | None) -> Trained:
 def turn(
     settings: Settings, *, actor: str, if_due: bool = False, recipe: str | None = None
 ) -> Ended:
-    """One turn of the loop over this data folder, with its progress shown."""
-    from training.recipe import read
+    """One turn of the loop over this data folder, with its progress shown.
 
+    Asked to stop by SIGTERM or Ctrl-C, it lets go of all that it holds and ends this process with
+    128 and the signal's number; the next turn goes on with it.
+    """
+    if if_due and (found := _not_due(settings)):
+        return found
+    chosen = recipe_of(settings, recipe) if recipe else None
     service = Service.open(settings)
     try:
-        with Bar("retraining", None) as bar:
+        with _stoppable(), Bar("retraining", None) as bar:
             telling = telling_on(bar)
-            if if_due:
-                found = _not_due(service, settings)
-                if found:
-                    return found
             service.warm(progress=lambda p: bar.note(p.step))
             service.embed_all(lambda p: telling.at("embedding", p.done, p.total))
             return retrain(
                 service.store, service.index, settings, actor=actor, if_due=if_due,
-                chosen=read(recipe) if recipe else None, telling=telling,
+                chosen=chosen, telling=telling,
             )  # fmt: skip
     finally:
         service.remove_forgotten()  # what was forgotten meanwhile may have been written once more
         service.close()
 
 
-def _not_due(service: Service, settings: Settings) -> Ended | None:
-    """The end of a turn that need not load anything; None when one is due, or unfinished."""
+def _not_due(settings: Settings) -> Ended | None:
+    """The end of a turn that is asked for and not due; None when one is due, or unfinished.
+
+    Takes no lock, writes nothing and reads only what may be new: a timer asks every few hours.
+    """
     from ingest.retrainings import unfinished
-    from serving.retrain import due
 
-    found = due(service.store, settings)
-    if found.due or unfinished(service.store):
-        return None
-    return Ended("not due", found.words)
+    store = open_store(settings)
+    try:
+        found = due(store, settings)
+        is_over = not found.due and unfinished(store) is None
+    finally:
+        store.close()
+    return Ended("not due", found.words) if is_over else None
 
 
-def _of_the_base(settings: Settings) -> str | None:
-    return offline(settings).dataset if settings.training.base == base.NAME else None
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a signal unwind this process instead of ending it amid a step."""
+    if threading.current_thread() is not threading.main_thread():  # nobody else may be signalled
+        yield
+        return
+    before = {which: signal.signal(which, _stop) for which in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _stop(number: int, frame: Any) -> None:
+    print("scarwise: stopped; the next `scarwise retrain` goes on with it", file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 def telling_on(bar: Bar) -> Telling:

@@ -1,8 +1,9 @@
 """The served model: follows the champion in the store, swapped without a pause.
 
-The base is loaded once; adapters lie beside each other in it. New questions go to the new one as
-soon as it is loaded and sound, those in flight are finished by the old one, which is then dropped.
-An adapter that is not what was registered is refused, and what was served is served on.
+The base is loaded once; adapters lie beside each other in it, here or at an endpoint. New questions
+go to the new one as soon as it is loaded and sound, those in flight are finished by the old one,
+which is then dropped. An adapter that is not what was registered, or that the endpoint does not
+take, is refused, and what was served is served on.
 """
 
 import logging
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ingest.errors import Unavailable, Unreadable
+from ingest.errors import Refused, Unavailable, Unreadable
 from ingest.store import Store
 from retrieval.prompt import Prompt, Reply, parsed, prompt, prompt_hash
+from serving.there import There
 from serving.waiting import NoAnswer, Stop, WaitingRoom
 from training import adapters, registry
 from training.adapters import AdapterUnsound
@@ -30,11 +32,13 @@ from training.model import (
     without_adapter,
 )
 from training.registry import Pointer, Registered
+from training.soundness import NF4
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5  # how long another process's promotion may go unseen
 RETRY_S = 30.0  # until an adapter that was refused is looked at again
+SOON_S = 3.0  # until an endpoint that could not be reached is asked again to load one
 MOST_NEW_TOKENS = 256  # two sentences of the longest that is allowed, in a language of long words
 
 
@@ -71,13 +75,50 @@ class Said:
 def base_with(base_hash: str, bases: Path) -> Path:
     """The folder below `bases` that holds this base. Raises `ModelUnsound` when none does."""
     folders = [path.parent for path in sorted(bases.glob("*/config.json"))]
-    found = next((folder for folder in folders if fingerprint(folder) == base_hash), None)
+    held = base_hash.removesuffix(NF4)
+    found = next((folder for folder in folders if fingerprint(folder) == held), None)
     if found is None:
         raise ModelUnsound(
             f"the base {base_hash} that it was trained on is not in {bases}; "
             "run `scarwise base build`, or retrain"
         )
     return found
+
+
+def check(model: Registered, home: Path) -> None:
+    """Raises `AdapterUnsound` when the files are not what was registered."""
+    if model.prompt_hash != prompt_hash():
+        raise AdapterUnsound(
+            f"it was trained under the prompt {model.prompt_hash} and this version asks with "
+            f"{prompt_hash()}; retrain it"
+        )
+    found = adapters.verify(home / model.folder, model.base_hash, prompt_hash())
+    if found.sha256 != model.adapter_sha256:
+        raise AdapterUnsound(
+            f"its weights hash to {found.sha256[:12]} and {model.adapter_sha256[:12]} "
+            "was registered; restore the folder, or retrain it"
+        )
+
+
+def try_out(
+    store: Store, home: Path, there: There | None, version: int, *, signed: bool
+) -> str | None:
+    """Before it is promoted: have this model loaded at the endpoint, and answer.
+
+    Why that cannot be told now, where the endpoint is not reached: the promotion may stand, for the
+    service has it loaded before it follows. Raises `Refused` where it never could. What the
+    promotion itself will refuse, `signed` for or not, is not tried.
+    """
+    model, pointer = registry.get(store, version), registry.pointer(store)
+    is_open = signed or (model.verdict == "pass" and not model.tainted)
+    if there is None or pointer.frozen or pointer.champion == version or not is_open:
+        return None
+    try:
+        check(model, home)
+        there.take(model, home / model.folder)
+    except Unavailable as error:
+        return f"it is not answering yet: {error}"
+    return None
 
 
 class Live:
@@ -88,9 +129,16 @@ class Live:
     """
 
     def __init__(
-        self, store: Store, home: Path, load: Callable[[str], Loaded], *, timeout_s: float
+        self,
+        store: Store,
+        home: Path,
+        load: Callable[[str], Loaded],
+        *,
+        timeout_s: float,
+        there: There | None = None,
     ) -> None:
-        """`load` gives the base with this hash; `timeout_s` is what a question may wait."""
+        """`load` gives the base with this hash, unless it is `there`; `timeout_s` is what a
+        question may wait."""
         self.timeout_s = timeout_s
         self.serving: Serving | None = None
         self.why: str | None = None
@@ -102,7 +150,9 @@ class Live:
         self._home = home
         self._load = load
         self._base: Loaded | None = None
+        # With an endpoint the room's thread only has adapters loaded and dropped there.
         self._room = WaitingRoom(self._generate)
+        self.there = there
         self._refused: tuple[int | None, int, float] | None = None  # version, revision, retry at
         # A request takes what is served and counts itself in at one moment; else the adapter
         # could be dropped in between.
@@ -122,6 +172,8 @@ class Live:
         """Answer nobody any more; what is in flight falls back."""
         self._stopping.set()
         self._wake.set()
+        if self.there:
+            self.there.close()
         self._room.close()
         if self._thread:
             self._thread.join(timeout=10)
@@ -134,6 +186,11 @@ class Live:
     def is_wanted(self) -> bool:
         """Whether a model is to answer, be it served already or not."""
         return self.serving is not None or self.why is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the answers of the model that is served; None when nothing is."""
+        return self.there.trouble if self.there and self.serving else None
 
     def wants_loading(self) -> bool:
         """Whether there is a champion that this process has not loaded."""
@@ -172,7 +229,8 @@ class Live:
                 raise NoAnswer("not served", self.why or "no model is served")
             self._in_flight[serving.name] += 1
         try:
-            return Said(parsed(self._room.ask(asked, serving.name, self.timeout_s)), serving.told)
+            text = (self.there or self._room).ask(asked, serving.name, self.timeout_s)
+            return Said(parsed(text), serving.told)
         except Unreadable as error:
             raise NoAnswer("form", str(error)) from None
         finally:
@@ -196,41 +254,34 @@ class Live:
             self.is_loading = True
             if self.serving is None:
                 self.why = f"{model.name} is still loading"
-            self._check(model)
+            check(model, self._home)
             self._room.between(lambda: self._load_beside(model))
         except NoAnswer:
             return  # the service is closing
         except (ValueError, RuntimeError, OSError, LookupError) as error:
             self.why = f"{model.name} is not served: {error}"
-            self._refused = (model.version, pointer.revision, time.monotonic() + RETRY_S)
+            again_s = RETRY_S if isinstance(error, Refused) else SOON_S
+            self._refused = (model.version, pointer.revision, time.monotonic() + again_s)
             log.error("model.refused model=%s why=%r", model.name, str(error))
             return
         finally:
             self.is_loading = False
         self._serve(Serving.of(model))
 
-    def _check(self, model: Registered) -> None:
-        """Raises `AdapterUnsound` when the files are not what was registered."""
-        if model.prompt_hash != prompt_hash():
-            raise AdapterUnsound(
-                f"it was trained under the prompt {model.prompt_hash} and this version asks with "
-                f"{prompt_hash()}; retrain it"
-            )
-        found = adapters.verify(self._home / model.folder, model.base_hash, prompt_hash())
-        if found.sha256 != model.adapter_sha256:
-            raise AdapterUnsound(
-                f"its weights hash to {found.sha256[:12]} and {model.adapter_sha256[:12]} "
-                "was registered; restore the folder, or retrain it"
-            )
-
     def _load_beside(self, model: Registered) -> None:
         """On the owner's thread: the base where it is not there yet, and this adapter in it."""
+        if self.there:
+            with self._lock:
+                self._leaving.discard(model.name)
+            self.there.take(model, self._home / model.folder)
+            return
         if self._base is None:
             self._base = self._load(model.base_hash)
         if self._base.base_hash != model.base_hash:
             raise AdapterUnsound(
                 f"it was trained on the base {model.base_hash} and {self._base.base_hash} is "
-                "loaded; set training.base back and restart, or retrain it"
+                "loaded; restart the service where training.base names the former by now, else "
+                "set it back, or `scarwise retrain`, which begins at the base that it names"
             )
         with self._lock:
             self._leaving.discard(model.name)
@@ -263,7 +314,9 @@ class Live:
             if name not in self._leaving or self._in_flight[name]:
                 return
             self._leaving.discard(name)
-        if self._base and name in self._base.adapters:
+        if self.there:
+            self.there.drop(name)
+        elif self._base and name in self._base.adapters:
             without_adapter(self._base, name)
 
     def _generate(self, prompts: Sequence[Prompt], adapter: str, stop: Stop) -> list[str]:

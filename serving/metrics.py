@@ -5,9 +5,9 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.live import Live
+from serving.outcome import EXIT
 from serving.schedule import FAILED, STOPPED
 from serving.service import Service, tainted_champion
-from serving.turn import EXIT
 from serving.waiting import Reason
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from serving.turn import EXIT, Outcome
+from serving.outcome import EXIT, Outcome
 
 log = logging.getLogger(__name__)
 

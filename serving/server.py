@@ -37,7 +37,7 @@ def run(settings: Settings, *, host: str | None = None, port: int | None = None)
     host = host or settings.serve.host
     port = settings.serve.port if port is None else port
     logging.getLogger().setLevel(settings.serve.log.upper())
-    for chatty in ("alembic", "chromadb", "uvicorn.error"):
+    for chatty in ("alembic", "chromadb", "httpx", "uvicorn.error"):
         logging.getLogger(chatty).setLevel("WARNING")
     _say(f"data folder {settings.home}")
     service = Service.open(settings)

@@ -7,9 +7,11 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from ingest import feedback, lessons, queries
@@ -25,13 +27,15 @@ from retrieval.index import Index
 from retrieval.prompt import prompt
 from retrieval.search import Answer, Question
 from serving.forgetting import remove_forgotten
-from serving.live import Live, base_with
+from serving.live import MOST_NEW_TOKENS, Live, base_with
 from serving.settings import Settings
+from serving.there import There
 from serving.waiting import NoAnswer
 from serving.wire import version_view
 from training import registry
-from training.model import Loaded, load_base
+from training.model import Loaded, ModelUnsound, fingerprint, load_base
 from training.registry import Registered
+from training.soundness import NF4, base_here
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,7 @@ class Service:
             settings.home,
             partial(load_model, settings),
             timeout_s=settings.serve.model_timeout_s,
+            there=There.of(settings, MOST_NEW_TOKENS),
         )
         self.without_meaning: str | None = "the embedder is not loaded yet"
         self.unkept: deque[KeptQuery] = deque(maxlen=MOST_UNKEPT)
@@ -295,7 +300,20 @@ def load_model(settings: Settings, base_hash: str) -> Loaded:
         revision=settings.training.revision,
         device=settings.training.device,
         dtype=settings.training.dtype,
+        four_bit=base_hash.endswith(NF4),
     )
+
+
+def base_folder_here(settings: Settings, base_hash: str) -> Path | None:
+    """Where a copy of the base with this hash lies; None without one, for nothing is fetched."""
+    knobs = settings.training
+    if knobs.base != "offline":
+        folder = base_here(knobs.base, knobs.revision)
+        held = base_hash.removesuffix(NF4)
+        return folder if folder and fingerprint(folder) == held else None
+    with suppress(ModelUnsound):
+        return base_with(base_hash, settings.bases)
+    return None
 
 
 def tainted_champion(store: Store) -> Registered | None:

@@ -11,16 +11,18 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from ingest.errors import Refused
+from training.calls import checked
 
 FILE = "scarwise.toml"
 PREFIX = "SCARWISE_"
 # Read by the command line itself or by the tests, so no section holds them.
 _ELSEWHERE = {"HOME", "TOKEN"}
 _TESTS = "TEST_"
+_NOT_IN_THE_FILE = {("serve", "endpoint_key")}
 
 
 class UnknownSetting(Refused):
@@ -121,6 +123,42 @@ class ServeSettings(Section):
     model_timeout_s: float = Field(
         10.0, gt=0, le=600, description="after it the answer without a model is given"
     )
+    endpoint: str = Field(
+        "", description="empty: the model is loaded here; or a server's http://gpu-1:8000/v1"
+    )
+    endpoint_kind: Literal["auto", "vllm", "llama.cpp", "ollama"] = Field(
+        "auto", description="auto: as the server says of itself"
+    )
+    endpoint_key: SecretStr = Field(
+        SecretStr(""), description="only as SCARWISE_SERVE_ENDPOINT_KEY: this file holds no secret"
+    )
+    endpoint_base: str = Field(
+        "", description="empty: the only base that is served there; else its name there"
+    )
+    endpoint_adapters: str = Field(
+        "",
+        description="empty: the server sees our data folder where we do; else the path under which "
+        "it sees our adapters/",
+    )
+    endpoint_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="of an answer in an evaluation, and of loading an adapter"
+    )
+    endpoint_retries: int = Field(
+        2, ge=0, le=10, description="after 429, 502, 503, 504 and lost connections, within the time"
+    )
+    endpoint_at_once: int = Field(
+        8, ge=1, le=256, description="cases of an evaluation side by side: a server batches them"
+    )
+    endpoint_evaluates: bool = Field(
+        True,
+        description="off: eval and the gate load the base here; for a server that takes no adapter "
+        "while it runs, or tells no likelihoods",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        return checked(url) if url else ""
 
 
 class Settings(Section):
@@ -161,6 +199,10 @@ class Settings(Section):
     def retraining(self) -> Path:
         """The lock that a turn of the learning loop holds."""
         return self.home / "retrain.lock"
+
+    @property
+    def adapters(self) -> Path:
+        return self.home / "adapters"
 
     @property
     def suite(self) -> Path:
@@ -229,7 +271,9 @@ def as_toml(settings: Settings) -> str:
         lines += ["", f"[{title}]"]
         for name, field in section.model_fields.items():
             value = getattr(getattr(settings, title), name)
-            lines += [f"# {field.description}", f"{name} = {_toml(value)}{_default(value, field)}"]
+            line = f"{name} = {_toml(value)}{_default(value, field)}"
+            kept = f"# {line}" if (title, name) in _NOT_IN_THE_FILE else line
+            lines += [f"# {field.description}", kept]
     return "\n".join(lines) + "\n"
 
 
@@ -252,6 +296,9 @@ def _file(path: Path) -> dict[str, dict[str, Any]]:
             if name not in known[title].model_fields:
                 options = list(known[title].model_fields)
                 raise UnknownSetting(f"{path}: [{title}] {_no_such(name, options)}")
+            if (title, name) in _NOT_IN_THE_FILE and keys[name]:
+                variable = f"{PREFIX}{title}_{name}".upper()
+                raise Refused(f"{path}: [{title}] {name} is a secret: set {variable} instead")
     return values
 
 
@@ -284,6 +331,8 @@ def _refusal(error: ValidationError, origin: Mapping[tuple[str, str], str]) -> R
     first = error.errors()[0]
     section, name = str(first["loc"][0]), str(first["loc"][1])
     place = origin.get((section, name), "settings")
+    if first["type"] == "value_error":  # a check of ours says enough, and the value may be secret
+        return Refused(f"{place}: {first['ctx']['error']}")
     return Refused(f"{place}: {section}.{name}: {first['msg']}, got {first['input']!r}")
 
 

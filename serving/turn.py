@@ -1,50 +1,49 @@
 """One turn of the learning loop: its steps in their order, each done once, however often begun.
 
-    begun → frozen → exported → trained → registered → judged → (told) → (promoted) → finished
+    begun → frozen → exported → trained → registered → judged → (promoted) → finished → (told)
 
-What is served changes at the promotion alone, by one transaction.
+What is served changes at the promotion alone, by one transaction, and never against what a person
+did with the pointer since the turn began.
 """
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from eval.compare import SliceScore
 from eval.evidence import Rules
 from eval.examination import Examined, Model, dev_score, examine
 from eval.pictures import draw
-from eval.suite import Suite, frozen
+from eval.replay import folder_of, kept_replay
+from eval.suite import Suite, SuiteUnsound, frozen, read_suite, suite_versions
+from eval.transcript import Transcript
 from ingest import retrainings
-from ingest.errors import Unknown
+from ingest.errors import Unknown, Unreadable
 from ingest.lessons import embargoed, taught
 from ingest.retrainings import Retraining
 from ingest.store import Store
 from retrieval.index import Index
 from retrieval.prompt import prompt_hash
+from serving.footing import (
+    already_taught,
+    apart,
+    dataset_of_base,
+    families_of_base,
+    loaded_base,
+)
+from serving.outcome import EXIT, Outcome
 from serving.settings import Settings
-from training import adapters, base, dataset, registry, tracking
+from serving.there import asked_base
+from training import adapters, dataset, registry, succession, tracking
 from training.fit import Diverged, Step
 from training.mlflow_place import MlflowUnreachable, Place
-from training.model import Loaded, load_base
+from training.model import Loaded
 from training.recipe import Recipe
-from training.registry import Pointer, Registered
+from training.registry import Registered
 from training.split import freeze
-from training.train import TooLittle, Trained, train
+from training.train import CHOSEN, TooLittle, Trained, train
 
-Outcome = Literal[
-    "promoted", "passed", "held", "inconclusive", "too little", "not due", "busy", "diverged"
-]
-EXIT: dict[Outcome, int] = {
-    "promoted": 0,
-    "passed": 10,
-    "held": 11,
-    "inconclusive": 12,
-    "too little": 13,
-    "not due": 14,
-    "busy": 15,
-    "diverged": 16,
-}
 _OF_VERDICT: dict[str, Outcome] = {
     "pass": "passed", "fail": "held", "inconclusive": "inconclusive"
 }  # fmt: skip
@@ -110,12 +109,11 @@ class Turn:
             retrainings.finish(self.store, run, "diverged", actor=self.actor)
             return Ended("diverged", str(error))
         run, model = self.register(run, trained, data.name)
-        run, examined, at = self.judge(run, model, suite, newest, data)
-        waits = self.tell(trained, examined)
-        outcome, words = self.promote(model, examined, at)
+        run, examined = self.judge(run, model, suite, newest, data)
+        self.draw(trained, examined)
+        outcome, words = self.promote(run, model, examined)
         retrainings.finish(self.store, run, outcome, actor=self.actor)
-        waits = self.mirror() if waits is None else waits
-        return Ended(outcome, words, model.version, trained.name, examined, waits)
+        return Ended(outcome, words, model.version, trained.name, examined, self.tell())
 
     def freeze(self, run: Retraining) -> Retraining:
         """The newest incidents of each family become cases, of a new era and a new suite."""
@@ -124,8 +122,10 @@ class Turn:
         if "next" not in run.detail:
             # Noted first: cut off after the embargo, the next call has to ask for the same era.
             held = embargoed(self.store).values()
-            era = max((case.era for case in held), default=0) + 1
-            version = max((case.suite for case in held), default=0) + 1
+            era = run.detail.get("again") or max((case.era for case in held), default=0) + 1
+            # A suite may have no case of its own: then no case says that its number is taken.
+            taken = [*(case.suite for case in held), *suite_versions(self.settings.suite)]
+            version = max(taken, default=0) + 1
             run = retrainings.advance(
                 self.store, run, "begun", actor=self.actor, next=[era, version]
             )
@@ -135,15 +135,31 @@ class Turn:
             known=learned(self.store, self.settings) | spared(self.store),
         )  # fmt: skip
         if not fresh:
-            era, version = era - 1, version - 1
+            era, version = era - 1, self.standing(version - 1)
         self.telling.note(f"{len(fresh)} incidents kept out as cases of era {era}")
         return retrainings.advance(
             self.store, run, "frozen", actor=self.actor, era=era, suite=version
         )
 
+    def standing(self, version: int) -> int:
+        """This version of the suite, or the one after it where it can be asked no more; else 0."""
+        if not embargoed(self.store):
+            return 0
+        if version not in suite_versions(self.settings.suite):
+            return version
+        try:
+            was = read_suite(self.settings.suite, version).manifest.prompt_hash
+            why = None if was == prompt_hash() else "was frozen under another prompt"
+        except SuiteUnsound as error:
+            why = f"is damaged: {error}"
+        if why is None:
+            return version
+        self.telling.note(f"suite v{version} {why}; v{version + 1} is frozen in its place")
+        return version + 1
+
     def suite(self, run: Retraining) -> tuple[Suite, str]:
         """The suite of this turn, and the cohort in it that is to be learned."""
-        folder = self.settings.home / "suite"
+        folder = self.settings.suite
         suite = frozen(self.store, self.index, folder, version=run.detail["suite"])
         self.telling.done("frozen")
         return suite, f"era {run.detail['era']}"
@@ -151,11 +167,13 @@ class Turn:
     def export(self, run: Retraining) -> tuple[Retraining, dataset.Exported]:
         """The dataset that this turn began with, or one made now."""
         folder = self.settings.datasets
-        with contextlib.suppress(Unknown):  # withdrawn since: an incident of it was forgotten
+        # Withdrawn since, because an incident of it was forgotten; or its folder is gone.
+        with contextlib.suppress(Unknown, Unreadable):
             if "dataset" in run.detail:
                 return run, dataset.opened(self.store, folder, run.detail["dataset"])
         data = dataset.export(
-            self.store, self.index, folder, actor=self.actor, base_taught=self.base_families(),
+            self.store, self.index, folder, actor=self.actor,
+            base_taught=families_of_base(self.settings),
             progress=lambda done, total: self.telling.at("exporting", done, total),
         )  # fmt: skip
         self.telling.note(f"{data.name}: {data.manifest['rows']} rows")
@@ -167,14 +185,36 @@ class Turn:
         self, run: Retraining, data: dataset.Exported, suite: Suite, newest: str
     ) -> tuple[Retraining, Trained]:
         """The adapter of this dataset, going on from the champion that stood when it began."""
-        parent = run.detail["champion"]
-        champion = registry.get(self.store, parent) if parent else None
-        trained = train(
+        parent = self.parent(run)
+        if parent is None and run.detail["champion"]:
+            was = registry.get(self.store, run.detail["champion"])
+            self.telling.note(
+                f"{apart(was, self.base().base_hash)}: this turn begins at the base itself and "
+                f"teaches everything anew; {was.name} counts by what is kept of its answers"
+            )
+        trained = self.trained(data, suite, newest, parent)
+        try:
+            adapters.verify(trained.folder / CHOSEN, self.base().base_hash, prompt_hash())
+        except adapters.AdapterUnsound as why:
+            self.telling.note(f"{trained.name} is damaged and is trained once more: {why}")
+            shutil.rmtree(trained.folder)
+            trained = self.trained(data, suite, newest, parent)
+        run = retrainings.advance(
+            self.store, run, "trained", actor=self.actor, trained=trained.name
+        )
+        self.telling.done("trained")
+        return run, trained
+
+    def trained(
+        self, data: dataset.Exported, suite: Suite, newest: str, parent: Registered | None
+    ) -> Trained:
+        """The run of this dataset on this parent, the one that is there where it was finished."""
+        return train(
             data.rows(),
             dataset=data.name,
-            taught=self.already_taught(champion),
+            taught=already_taught(self.store, self.settings, parent),
             base=self.base(),
-            champion=self.settings.home / champion.folder if champion else None,
+            champion=self.settings.home / parent.folder if parent else None,
             recipe=self.recipe,
             runs=self.settings.runs,
             dev=dev_score(suite, newest),
@@ -182,26 +222,38 @@ class Turn:
             progress=self.telling.training,
             note=self.telling.note,
         )
-        run = retrainings.advance(
-            self.store, run, "trained", actor=self.actor, trained=trained.name
-        )
-        self.telling.done("trained")
-        return run, trained
+
+    def parent(self, run: Retraining) -> Registered | None:
+        """The champion that stood when this turn began; None for the base, also where that
+        champion is of another base or prompt, so that nothing can go on from it."""
+        version, here = run.detail["champion"], self.base().base_hash
+        champion = registry.get(self.store, version) if version else None
+        if champion is None or apart(champion, here):
+            return None
+        try:
+            adapters.verify(self.settings.home / champion.folder, here, prompt_hash())
+        except adapters.AdapterUnsound as why:
+            raise adapters.AdapterUnsound(
+                f"nothing can go on from {champion.name}: {why}; or `scarwise rollback` first"
+            ) from why
+        return champion
 
     def register(
         self, run: Retraining, trained: Trained, data: str
     ) -> tuple[Retraining, Registered]:
         """The adapter in its own folder, for good, and known to the store, not judged yet."""
-        told = trained.adapter
+        told, parent = trained.adapter, self.parent(run)
         place = self.settings.home / "adapters" / told.sha256[:16]
-        if not (place / adapters.MANIFEST).is_file():
-            adapters.copied(trained.folder / "adapter", place)
-        adapters.verify(place, self.base().base_hash, prompt_hash())
+        try:
+            adapters.verify(place, self.base().base_hash, prompt_hash())
+        except adapters.AdapterUnsound:  # not there yet, or damaged since
+            adapters.copied(trained.folder / CHOSEN, place)
+            adapters.verify(place, self.base().base_hash, prompt_hash())
         model = registry.register(
             self.store, dataset=data, base_hash=told.base_hash, prompt_hash=told.prompt_hash,
             adapter_sha256=told.sha256, folder=str(place.relative_to(self.settings.home)),
-            run_id=trained.name, parent=run.detail["champion"], verdict=None, report={},
-            metrics={}, actor=self.actor,
+            run_id=trained.name, parent=parent.version if parent else None, verdict=None,
+            report={}, metrics={}, actor=self.actor,
         )  # fmt: skip
         run = retrainings.advance(
             self.store, run, "registered", actor=self.actor, version=model.version
@@ -216,27 +268,29 @@ class Turn:
         suite: Suite,
         newest: str,
         data: dataset.Exported,
-    ) -> tuple[Retraining, Examined, Pointer]:
+    ) -> tuple[Retraining, Examined]:
         """The gate's verdict, kept with the model; beside whoever is champion now.
 
-        Beside the champion before where the model was promoted already, by this turn before it was
-        cut off: its verdict stays what it was.
+        Of a model that was promoted already, by this turn before it was cut off or by a person,
+        the verdict stays what it was: beside the champion before.
         """
-        at = registry.pointer(self.store)
-        beside = run.detail.get("beside") if at.champion == model.version else at.champion
-        champion = registry.get(self.store, beside) if beside else None
-        examined = examine(
-            suite,
-            base=self.base(),
-            challenger=self.model_of(model),
-            champion=self.model_of(champion) if champion else None,
-            rows=data.rows(),
-            newest=newest,
-            past=past_slices(self.store, but=model.version),
-            evals=self.settings.evals,
-            rules=self.rules,
-            progress=self.telling.at,
-        )
+        champion = registry.pointer(self.store).champion
+        began = run.detail["champion"]
+        beside = run.detail.get("beside", began) if model.promoted_at else champion
+        here = self.base()
+        with asked_base(self.settings, here.base_hash, here.tokenizer) as there:
+            examined = examine(
+                suite,
+                base=there or here,
+                challenger=self.model_of(model),
+                champion=self.champion(beside, suite) if beside else None,
+                rows=data.rows(),
+                newest=newest,
+                past=past_slices(self.store, but=model.version),
+                evals=self.settings.evals,
+                rules=self.rules,
+                progress=self.telling.at,
+            )
         registry.judge(
             self.store, model.version, verdict=examined.verdict.outcome, report=examined.report,
             metrics=examined.metrics, actor=self.actor,
@@ -246,36 +300,52 @@ class Turn:
             beside=beside,
         )  # fmt: skip
         self.telling.done("judged")
-        return run, examined, at
+        return run, examined
 
-    def promote(self, model: Registered, examined: Examined, at: Pointer) -> tuple[Outcome, str]:
-        """Promotion by the job itself: only with `auto_promote`, and only what passed.
+    def champion(self, version: int, suite: Suite) -> Model | Transcript | None:
+        """The champion to be asked; of another base, what it answered to this very suite, if it
+        did; of another prompt nothing can be compared."""
+        model = registry.get(self.store, version)
+        if apart(model, self.base().base_hash) is None:
+            return self.model_of(model)
+        with contextlib.suppress(Unreadable):
+            said = kept_replay(folder_of(self.settings.evals, model.name, suite.name))
+            if said.header.suite_hash == suite.manifest.sha256:
+                return said
+        return None
 
-        Raises `Moved` where a person moved the pointer since: the next call judges it anew.
-        """
+    def promote(
+        self, run: Retraining, model: Registered, examined: Examined
+    ) -> tuple[Outcome, str]:
+        """Promotion by the job itself: only with `auto_promote`, only what passed, and only while
+        the champion is the one that the turn began with and the model was judged beside."""
         outcome = _OF_VERDICT[examined.verdict.outcome]
-        if outcome != "passed" or not self.settings.training.auto_promote:
+        if outcome != "passed":
             return outcome, examined.words
+        if not self.settings.training.auto_promote:
+            down = succession.taken_down(self.store, model.version)
+            return ("overtaken", f"{examined.words} {down}.") if down else (outcome, examined.words)
         try:
-            registry.promote(
-                self.store, model.version, actor=self.actor,
+            succession.succeed(
+                self.store, model.version, began=run.detail["champion"],
+                beside=run.detail["beside"], actor=self.actor,
                 reason=f"passed the gate on suite {examined.report['measured_on']['suite']}",
-                expected=None if at.champion == model.version else at.revision,
             )  # fmt: skip
+        except succession.Overtaken as error:
+            return "overtaken", f"{examined.words} It is not promoted: {error}."
         except (registry.Frozen, registry.NotPromotable) as error:
             return outcome, f"{examined.words} It is not promoted: {error}."
         self.telling.done("promoted")
         return "promoted", examined.words
 
-    def tell(self, trained: Trained, examined: Examined) -> str | None:
-        """MLflow's copy of the run; why it waits, where MLflow cannot be reached now."""
+    def draw(self, trained: Trained, examined: Examined) -> None:
+        """The pictures of this turn, and the note that MLflow is to be told of it."""
         draw(trained.folder, examined, history(self.store, examined))
         finished = tracking.Finished(run=trained.name, evaluations=(examined.folder.name,))
         tracking.leave(self.settings.home, finished)
-        return self.mirror()
 
-    def mirror(self) -> str | None:
-        """What waits for MLflow, and its aliases as the store's pointer is; why not, if not."""
+    def tell(self) -> str | None:
+        """Tell MLflow what waits, and who is champion; why it has to wait, where it has to."""
         self.telling.note("telling MLflow")
         try:
             tracking.flush(place_of(self.settings), self.store)
@@ -288,22 +358,6 @@ class Turn:
             self._base = loaded_base(self.settings, four_bit=self.recipe.four_bit)
         return self._base
 
-    def base_families(self) -> list[str]:
-        return offline(self.settings).families if self.is_offline else []
-
-    def already_taught(self, champion: Registered | None) -> set[str]:
-        """The incidents that the champion was taught, and those that the offline base was."""
-        known: set[str] = set()
-        if self.is_offline:
-            known |= taught(self.store, offline(self.settings).dataset)
-        if champion and champion.dataset:
-            known |= taught(self.store, champion.dataset)
-        return known
-
-    @property
-    def is_offline(self) -> bool:
-        return self.settings.training.base == base.NAME
-
     def model_of(self, registered: Registered) -> Model:
         return Model(
             registered.name, self.settings.home / registered.folder, registered.adapter_sha256
@@ -312,10 +366,8 @@ class Turn:
 
 def learned(store: Store, settings: Settings) -> set[str]:
     """The incidents that some model was taught, promoted or not, or the offline base."""
-    named = {m.dataset for m in registry.every(store)} - {None}
-    if settings.training.base == base.NAME:
-        named.add(offline(settings).dataset)
-    return set().union(*(taught(store, str(name)) for name in named))
+    named = {m.dataset for m in registry.every(store)} | {dataset_of_base(settings)}
+    return set().union(*(taught(store, str(name)) for name in named - {None}))
 
 
 def spared(store: Store) -> set[str]:
@@ -340,20 +392,6 @@ def history(store: Store, examined: Examined) -> list[list[SliceScore]]:
         [SliceScore(**one) for one in slices]
         for slices in (examined.report["base_slice_scores"], *told)
     ]
-
-
-def offline(settings: Settings) -> base.Base:
-    """The offline base of this data folder. `ModelUnsound` until it is built."""
-    return base.opened(base.named(settings.bases))
-
-
-def loaded_base(settings: Settings, *, four_bit: bool = False) -> Loaded:
-    """The base that the settings name, in memory."""
-    knobs = settings.training
-    name = str(offline(settings).folder) if knobs.base == base.NAME else knobs.base
-    return load_base(
-        name, revision=knobs.revision, device=knobs.device, dtype=knobs.dtype, four_bit=four_bit
-    )
 
 
 def place_of(settings: Settings) -> Place:

@@ -21,6 +21,7 @@ from ingest.incident import (
 from ingest.store import Store, Stored
 from retrieval.search import Answer, Hit, Question
 from training import registry
+from training.lineage import Lesson
 from training.registry import Pointer, Registered
 
 LONGEST_QUESTION = 100_000  # characters: a screenful of pasted logs many times over
@@ -203,6 +204,16 @@ class ModelWhole(ModelView):
     acts: list[dict[str, Any]]
 
 
+class LessonView(BaseModel):
+    """One incident that taught a model; `model` and `dataset` are the first to teach it."""
+
+    incident_id: str
+    version: int
+    model: str
+    dataset: str
+    forgotten: bool
+
+
 class ModelList(BaseModel):
     pointer: PointerView
     models: list[ModelView]
@@ -267,6 +278,11 @@ def model_view(model: Registered, pointer: Pointer) -> dict[str, Any]:
         if getattr(pointer, mark) == model.version
     ]
     return {**{name: getattr(model, name) for name in fields}, "marks": marks}
+
+
+def lesson_view(lesson: Lesson) -> dict[str, Any]:
+    """The lesson as plain JSON-ready values, field for field `LessonView`."""
+    return asdict(lesson)
 
 
 def model_whole(store: Store, version: int) -> dict[str, Any]:

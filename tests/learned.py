@@ -25,8 +25,8 @@ SEED, ACTOR = 5, "tests"
 NOBODY = "http://127.0.0.1:9"  # an MLflow server that is not there
 SIZE = Size(first_families=6, first_each=14, later_families=4, later_each=16)
 SHAPE = Shape(
-    width=96, layers=2, heads=2, inner=128, vocabulary=900, context=768, steps=400, batch=16,
-    micro=16,
+    width=96, layers=2, heads=2, inner=128, vocabulary=900, context=768, steps=450, batch=16,
+    micro=4,
 )  # fmt: skip
 RECIPE = Recipe(
     name="small", rank=8, learning_rate=8e-3, epochs=5, batch=16, micro=8, longest=768,

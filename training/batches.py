@@ -89,21 +89,50 @@ def padded(items: Sequence[Item], pad: int, *, prompt_weight: float = 0.0) -> di
     return batch | ({"loss_weights": weights} if prompt_weight else {})
 
 
+def end_of_turn(tokenizer: Any) -> str:
+    """The token that closes an answer in conversations of this template, which need not be the
+    end of a text; that one where the template closes answers with none."""
+    said = "said here"
+    talk = [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}]
+    text = str(tokenizer.apply_chat_template(talk, tokenize=False, enable_thinking=False))
+    after = tokenizer(text.rpartition(said)[2].strip(), add_special_tokens=False).input_ids
+    token = tokenizer.added_tokens_decoder.get(after[0]) if after else None
+    return str(token.content if token and token.special else tokenizer.eos_token)
+
+
 def _question(tokenizer: Any, prompt: Prompt) -> list[int]:
     from jinja2 import TemplateError
 
-    def templated(messages: list[dict[str, str]]) -> str:
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
-
+    user = _as_data(tokenizer, prompt.user)
     try:
-        text = templated(prompt.messages())
+        text = _templated(tokenizer, Prompt(prompt.task, prompt.system, user).messages())
     except TemplateError:
-        # Some templates know no system role: there the instruction opens the question.
-        text = templated([{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}])
+        text = ""
+    if prompt.system not in text:
+        # Some templates refuse a system role, some drop it: there it opens the question.
+        text = _templated(tokenizer, [{"role": "user", "content": f"{prompt.system}\n\n{user}"}])
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return ids
+
+
+def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """Up to where the answer begins: at once, for a model that would think aloud before it."""
+    text = str(
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    )
+    opened = text.rstrip().endswith("<think>")
+    return f"{text.rstrip()}\n\n</think>\n\n" if opened else text
+
+
+def _as_data(tokenizer: Any, text: str) -> str:
+    """The text without tokens that end a turn or begin another's: written in a log, they would
+    be read as the template's own."""
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special and token.content in text:
+            text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")
+    return text
 
 
 def _middle_cut(ids: list[int], longest: int) -> tuple[list[int], int]:

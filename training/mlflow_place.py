@@ -119,15 +119,25 @@ def _unreachable(place: Place, what: str, why: object) -> MlflowUnreachable:
     line = next(iter(str(why).strip().splitlines()), type(why).__name__)[:200]
     return MlflowUnreachable(
         f"MLflow at {place.named} was not told {what}: {line}; nothing is lost, it waits in "
-        f"{place.home / 'spool'} for the next retraining"
+        f"{place.home / 'spool'} for the next retraining or `scarwise mlflow`"
     )
 
 
 def experiment_of(client: Any, place: Place) -> str:
-    """MLflow's id of the experiment, made or restored if need be."""
+    """MLflow's id of the experiment, made or restored if need be.
+
+    Another process may make it in the same moment: then it is theirs.
+    """
+    from mlflow.exceptions import MlflowException
+
     known = client.get_experiment_by_name(place.experiment)
     if known is None:
-        return str(client.create_experiment(place.experiment, artifact_location=place.artifacts))
+        try:
+            return str(client.create_experiment(place.experiment, place.artifacts))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            known = client.get_experiment_by_name(place.experiment)
     if known.lifecycle_stage == "deleted":
         client.restore_experiment(known.experiment_id)
     return str(known.experiment_id)

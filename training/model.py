@@ -105,6 +105,15 @@ def tokenizer_in(folder: Path) -> Any:
     return tokenizer
 
 
+def _stay_trainable(model: Any) -> None:
+    """Keep bitsandbytes from repacking the weights at the first answer, as it does on processors
+    with AVX512-BF16: from that layout no gradient comes back, and the next fit would learn little.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def spare_threads(model: Any) -> None:
     """One thread for a small model on a CPU: more of them wait for each other, spinning.
 
@@ -346,6 +355,8 @@ def _read(folder: Path, name: str, device: str, dtype: str, four_bit: bool) -> t
         )
         if nf4 is None:
             model.to(device)
+        elif device == "cpu":
+            _stay_trainable(model)
         if device == "cpu":
             spare_threads(model)
     except torch.OutOfMemoryError as error:

@@ -16,7 +16,7 @@ Score = float | None
 
 _INK, _QUIET, _GRID = "#1a1a1a", "#5f6368", "#dddddd"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#4D4D4D")
-_TONES = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00")
+_TONES = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#8C8C8C")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _DPI = 100
 _WIDE = 8.0  # inches
@@ -121,7 +121,7 @@ def draw_arms(bars: Sequence[Bar], path: Path, *, title: str = "") -> Path:
     """The arms side by side on each cohort, with their intervals."""
     cohorts = list(dict.fromkeys(b.cohort for b in bars))
     arms = list(dict.fromkeys(b.arm for b in bars))
-    figure, axes = _canvas(title or "The four arms", 4.8)
+    figure, axes = _canvas(title or "The arms", 4.8)
     width = 0.84 / max(1, len(arms))
     for k, arm in enumerate(arms):
         for bar in (b for b in bars if b.arm == arm):
@@ -133,7 +133,7 @@ def draw_arms(bars: Sequence[Bar], path: Path, *, title: str = "") -> Path:
     _shares(axes)
     axes.set_ylim(0, 1.18 if len(bars) > _CROWDED else 1.1)
     if arms:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, frameon=False)
     return _saved(figure, path)
 
 
@@ -242,7 +242,7 @@ def _bar(axes: "Axes", x: float, width: float, k: int, bar: Bar, crowded: bool) 
 
 def _fill(k: int) -> dict[str, Any]:
     """Two tones a model, and stripes on every other arm: different in grey print too."""
-    return {"color": _TONES[k % 4], "hatch": "" if k % 2 else "//", "edgecolor": "white"}
+    return {"color": _TONES[k % len(_TONES)], "hatch": "" if k % 2 else "//", "edgecolor": "white"}
 
 
 def _shares(axes: "Axes") -> None:

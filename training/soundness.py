@@ -10,13 +10,15 @@ from typing import Any
 
 from ingest.errors import Refused
 from retrieval.prompt import Prompt
-from training.batches import question_ids
+from training.batches import end_of_turn, question_ids
 
+NF4 = "-nf4"  # ends the hash of a base whose weights are held in four bits: they are others
 LEAST_CONTEXT = 256  # tokens: the instruction, one line of alert and an answer
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _WEIGHTS = (".safetensors", ".jinja", ".model")
 _TOLD = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _HASHED_WHOLE = 64 * 2**20  # bytes; of larger files the ends and the size are hashed
 _END = 2**20
 
@@ -52,6 +54,20 @@ def base_folder(name_or_path: str, revision: str = "") -> Path:
             f"{name_or_path} at {revision} is neither in the hub's cache nor can it be fetched "
             f"({first_line(error)}); download it elsewhere and give its folder"
         ) from error
+
+
+def base_here(name_or_path: str, revision: str = "") -> Path | None:
+    """Where the base lies on this machine; None where it does not, for nothing is fetched."""
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name_or_path, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
 
 
 def fingerprint(folder: Path) -> str:
@@ -102,7 +118,13 @@ def _check_config(folder: Path, name: str) -> None:
     if type(config) not in WRITERS or (made_as and not made_as & set(NAMES.values())):
         kind = getattr(config, "model_type", "unknown")
         raise ModelUnsound(f"{name} is a {kind} model, not a causal LM; choose one that writes")
-    context = int(getattr(config.get_text_config(), "max_position_embeddings", LEAST_CONTEXT))
+    told = config.get_text_config()
+    if any((getattr(told, count, None) or 0) > 1 for count in _EXPERTS):
+        raise ModelUnsound(
+            f"{name} is a mixture of experts, whose weights plain LoRA does not reach; "
+            "choose a dense model"
+        )
+    context = int(getattr(told, "max_position_embeddings", LEAST_CONTEXT))
     if context < LEAST_CONTEXT:
         raise ModelUnsound(
             f"{name} takes {context} tokens, and an alert with its answer needs {LEAST_CONTEXT}"
@@ -120,11 +142,14 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
     if tokenizer.eos_token_id is None or not tokenizer.is_fast:
         raise ModelUnsound(f"{name} needs a fast tokenizer with an end-of-text token")
     try:
-        question_ids(tokenizer, Prompt("diagnose", "system", "user"))
+        asked = tokenizer.decode(question_ids(tokenizer, Prompt("diagnose", "told", "asked")))
+        end_of_turn(tokenizer)
     except (TemplateError, TypeError, ValueError) as error:
         raise ModelUnsound(
             f"{name}: its chat template cannot be used: {first_line(error)}"
         ) from error
+    if "told" not in asked or "asked" not in asked:
+        raise ModelUnsound(f"{name}: its chat template leaves out what the model is to read")
 
 
 def _bytes_of(path: Path) -> bytes:

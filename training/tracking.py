@@ -2,39 +2,27 @@
 
 The store and the data folder are the record and MLflow is a copy to look at, so nothing waits for
 it: what is to be told lies in `spool/` until it was taken, and telling it twice changes nothing.
-Predictions quote incidents and stay in the data folder.
+Predictions quote incidents and stay in the data folder; what leads from a model to the incidents
+that taught it are ids.
 """
 
-import json
 import logging
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
 from ingest.errors import Refused
+from ingest.lessons import datasets
 from ingest.store import Store
-from training import mlflow_adapters, registry
+from training import lineage, mlflow_adapters, mlflow_runs, mlflow_words, registry
 from training.mlflow_place import Place, client_of, experiment_of, knock, telling
+from training.mlflow_words import NOTE, Run, suite_of
 from training.registry import Registered
 
 log = logging.getLogger(__name__)
-
-RUN = "scarwise.run"
-
-_METRICS, _OTHERS = 1000, 100  # that MLflow takes in one batch
-_LONGEST = 6000  # characters of a parameter
-_WIDEST = 64  # entries of a table: a longer one is read in its file, not as a list of metrics
-
-_TABLES = ("arms", "slices", "matrix", "scores")  # of an evaluation; the rest of it is prose
-_CALLED = ("cohort", "arm", "alpha")  # what names a row
-
-Point = tuple[str, float, int, int]  # name, value, milliseconds, step
 
 
 class Finished(BaseModel):
@@ -94,7 +82,8 @@ def flush(place: Place, store: Store) -> list[Shown]:
 def upload(place: Place, finished: Finished, model: Registered | None) -> Shown:
     """Tell MLflow one run, and its adapter when it is registered; what it has stays as it is.
 
-    Raises `Refused` for a run that is not finished, `MlflowUnreachable`.
+    What the adapter is now, its verdict and its standing, `mirror` says. Raises `Refused` for a
+    run that is not finished, `MlflowUnreachable`.
     """
     folder = place.home / "runs" / finished.run
     if not (folder / "DONE").is_file():
@@ -103,25 +92,23 @@ def upload(place: Place, finished: Finished, model: Registered | None) -> Shown:
     with telling(place, f"run {finished.run}"):
         client = client_of(place)
         experiment = experiment_of(client, place)
-        run = _find_run(client, experiment, finished.run) or _new_run(client, experiment, folder)
-        run_id = str(run.info.run_id)
-        _tell_run(client, run, folder)
-        _tell_dataset(client, run_id, place.home, folder)
-
-        model_id = None
-        if model is not None:
-            model_id = mlflow_adapters.logged_model(client, experiment, run_id, place.home, model)
-            mlflow_adapters.register_version(client, place.model, run_id, model_id, model)
-            _tell_verdict(client, run_id, model, model_id)
-        for name in finished.evaluations:
-            _tell_evaluation(client, run_id, place.home / "evals", name, model_id)
-        if run.info.status != "FINISHED":
-            client.set_terminated(run_id, "FINISHED", _ms(folder / "DONE"))
-    return Shown(finished.run, run_id, experiment)
+        known = mlflow_runs.found(client, experiment, finished.run)
+        known = known or mlflow_runs.made(client, experiment, folder)
+        run = Run(experiment, str(known.info.run_id))
+        logged = _tell_adapter(client, place, known, run, model) if model else None
+        figures = [
+            mlflow_runs.tell_evaluation(client, run, place.home / "evals" / name)
+            for name in finished.evaluations
+        ]
+        if model and logged and not any(figures):
+            mlflow_runs.tell_metrics(client, run, model, logged)
+        mlflow_runs.tell_dataset(client, run, place, folder)
+        mlflow_runs.tell_run(client, known, folder)
+    return Shown(finished.run, run.id, experiment)
 
 
 def mirror(place: Place, store: Store) -> dict[str, str]:
-    """Make MLflow's aliases say what the store's pointer says; MLflow's version for each alias.
+    """Make MLflow say what the store says of every model; MLflow's version for each alias.
 
     MLflow lets an aliased version be deleted and drops the alias without a word: such a version is
     told again, where the folder of its run is still here. Raises `MlflowUnreachable`.
@@ -133,18 +120,23 @@ def mirror(place: Place, store: Store) -> dict[str, str]:
     knock(place)
     with telling(place, "who is champion"):
         client = client_of(place)
+        experiment = experiment_of(client, place)
         there = mlflow_adapters.versions(client, place.model)
         for model in {m.version: m for m in wanted.values()}.values():
             if model.adapter_sha256 not in there and _can_be_told(place, model):
                 upload(place, Finished(run=str(model.run_id)), model)
         there = mlflow_adapters.versions(client, place.model)
-        mlflow_adapters.retag(client, place.model, there, list(models.values()))
+        counts = {d.name: int(d.manifest.get("incident_count", 0)) for d in datasets(store)}
+        for model in models.values():
+            if version := there.get(model.adapter_sha256):
+                _retell(client, store, experiment, version, model, counts)
         known = {
             alias: str(there[m.adapter_sha256].version)
             for alias, m in wanted.items()
             if m.adapter_sha256 in there
         }
         mlflow_adapters.move_aliases(client, place.model, known)
+        _tell_pages(client, place, experiment, _beside(client, experiment, there, wanted))
     return known
 
 
@@ -154,41 +146,31 @@ def shown(place: Place, runs: Sequence[str]) -> list[Shown]:
     with telling(place, "which runs to look for"):
         client = client_of(place)
         experiment = experiment_of(client, place)
-        found = {name: _find_run(client, experiment, name) for name in runs}
-    return [Shown(name, run.info.run_id, experiment) for name, run in found.items() if run]
+        known = {name: mlflow_runs.found(client, experiment, name) for name in runs}
+    return [Shown(name, run.info.run_id, experiment) for name, run in known.items() if run]
+
+
+def standing(store: Store) -> list[str]:
+    """The runs worth a comparison now: the base's, then previous, champion and challenger."""
+    pointer = registry.pointer(store)
+    versions = [pointer.previous, pointer.champion, pointer.challenger]
+    models = [registry.get(store, v) for v in dict.fromkeys(versions) if v is not None]
+    bases = [mlflow_runs.named_after(m.base_hash) for m in models[-1:]]
+    return [*bases, *(str(m.run_id) for m in models)]
+
+
+def runs_page(place: Place) -> str:
+    """The address of the list of runs with verdicts and figures. Raises `MlflowUnreachable`."""
+    with telling(place, "which experiment to look at"):
+        experiment = experiment_of(client_of(place), place)
+    return f"{place.address}/{mlflow_words.runs_page(experiment)}"
 
 
 def compare_url(place: Place, runs: Sequence[Shown]) -> str:
     """The page on which MLflow puts these runs side by side; see `Place.command` to start it."""
-    ids = json.dumps([r.mlflow_run for r in runs], separators=(",", ":"))
-    experiments = json.dumps(sorted({r.experiment for r in runs}), separators=(",", ":"))
-    query = f"runs={quote(ids, safe='')}&experiments={quote(experiments, safe='')}"
-    return f"{place.address}/#/compare-runs?{query}&workflowType=machine_learning"
-
-
-def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number in nested tables, named by its path: `suite/arms/era 1/adapter`.
-
-    A row of a list is named by its cohort, arm and alpha; one without any is left out, and so is
-    a table of more than 64 entries. A cell with a share is that share: its interval is in the file
-    and in the picture. What is not scored (None, NaN) has no number.
-    """
-    if isinstance(value, Mapping) and "share" in value:
-        value = value["share"]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            yield _name(name), float(value)
-    elif isinstance(value, Mapping | list | tuple) and len(value) <= _WIDEST:
-        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, part in pairs:
-            row = isinstance(part, Mapping) and not isinstance(value, Mapping)
-            called = _called(part) if row else str(key)
-            if called and key not in _CALLED:
-                yield from numbers(part, f"{name}/{called}")
-
-
-def _called(row: Mapping[str, Any]) -> str:
-    return " ".join(str(row[key]) for key in _CALLED if key in row)
+    experiments = sorted({r.experiment for r in runs})
+    page = mlflow_words.compare_page([r.mlflow_run for r in runs], experiments)
+    return f"{place.address}/{page}"
 
 
 def _tell_waiting(place: Place, store: Store, finished: Finished) -> list[Shown]:
@@ -205,98 +187,68 @@ def _tell_waiting(place: Place, store: Store, finished: Finished) -> list[Shown]
     return [told]
 
 
-def _find_run(client: Any, experiment: str, name: str) -> Any | None:
-    found = client.search_runs([experiment], f"tags.`{RUN}` = '{name}'", max_results=1)
-    return found[0] if found else None
+def _tell_adapter(client: Any, place: Place, known: Any, run: Run, model: Registered) -> str:
+    """MLflow's id of the adapter, which is a logged model and a version from now on."""
+    logged = mlflow_adapters.logged_model(client, run.experiment, run.id, place.home, model)
+    mlflow_adapters.link_output(client, known, logged)
+    mlflow_adapters.register_version(client, place.model, run.id, logged, model)
+    return logged
 
 
-def _new_run(client: Any, experiment: str, folder: Path) -> Any:
-    took_ms = 1000 * float(_json(folder / "cost.json").get("wall_s", 0.0))
-    began = _ms(folder / "DONE") - round(took_ms)
-    tags = {RUN: folder.name}
-    return client.create_run(experiment, start_time=began, tags=tags, run_name=folder.name)
+def _retell(
+    client: Any,
+    store: Store,
+    experiment: str,
+    version: Any,
+    model: Registered,
+    counts: dict[str, int],
+) -> None:
+    """Verdict, standing and lineage of one adapter, wherever a person may meet it.
 
-
-def _tell_run(client: Any, run: Any, folder: Path) -> None:
-    recipe = _flat(_json(folder / "recipe.json"))
-    new = {k: v for k, v in recipe.items() if k not in run.data.params}
-    at = _ms(folder / "DONE")  # the same each time: MLflow keeps one of two equal points
-    points = [
-        (name, value, at, int(point["step"]))
-        for point in _curve(folder / "curve.jsonl")
-        for name, value in numbers({k: v for k, v in point.items() if k != "step"}, "train")
-    ]
-    for part in ("mixture", "cost", "sweep"):
-        points += [
-            (n, v, at, 0) for n, v in numbers(_json(folder / f"{part}.json"), f"train/{part}")
-        ]
-    _tell_points(client, run.info.run_id, points)
-    _tell_words(client, run.info.run_id, new, _flat(_json(folder / "environment.json"), "env"))
-    _tell_files(client, run.info.run_id, folder, ("*.json", "*.jsonl", "*.png"), None)
-
-
-def _tell_dataset(client: Any, run: str, home: Path, folder: Path) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    name = str(_json(folder / "recipe.json").get("dataset", ""))
-    manifest = home / "datasets" / name / "manifest.json"
-    if not name or not manifest.is_file():
+    The version says it last: until it does, all is told again.
+    """
+    suite = suite_of(model)
+    run = Run(experiment, str(version.run_id), (f"{model.name}-{suite}",) if suite else ())
+    tags = mlflow_adapters.tags(model, registry.pointer(store))
+    words = mlflow_words.of_model(model, run, counts.get(model.dataset or "", 0))
+    if mlflow_adapters.is_told(version, tags, words):
         return
-    data = Dataset(
-        name=name,
-        digest=name.removeprefix("ds-")[:36],
-        source_type="local",
-        source=json.dumps({"uri": f"datasets/{name}"}),
-        profile=json.dumps(dict(numbers(_json(manifest)))),
-    )
-    used = DatasetInput(data, [InputTag("mlflow.data.context", "training")])
-    client.log_inputs(run, datasets=[used])
-    client.log_artifact(run, str(manifest), "dataset")
+    if mlflow_runs.rename(client, run.id, model.name, tags, words) and model.dataset:
+        table = lineage.as_csv(lineage.lessons(store, model.version))
+        mlflow_runs.tell_incidents(client, run.id, table)
+    logged = mlflow_adapters.find_logged(client, experiment, model.adapter_sha256)
+    model_id = str(logged.model_id) if logged else None
+    mlflow_adapters.retell(client, version, model_id, tags, words)
 
 
-def _tell_verdict(client: Any, run: str, model: Registered, model_id: str) -> None:
-    at = int(model.at.timestamp() * 1000)
-    _tell_points(client, run, [(n, v, at, 0) for n, v in numbers(model.metrics)], model_id)
-    _tell_words(client, run, {}, mlflow_adapters.tags(model))
-    client.update_run(run, name=model.name)  # as people call it
+def _beside(
+    client: Any, experiment: str, there: dict[str, Any], wanted: dict[str, Registered]
+) -> list[tuple[str, str]]:
+    """(name, MLflow's run) of the base and of those that hold an alias."""
+    held = [wanted[a] for a in ("previous", "champion", "challenger") if a in wanted]
+    bases = [mlflow_runs.found(client, experiment, mlflow_runs.named_after(m.base_hash))
+             for m in held[-1:]]  # fmt: skip
+    return [
+        *(("base", str(base.info.run_id)) for base in bases if base),
+        *((m.name, str(there[m.adapter_sha256].run_id)) for m in held
+          if m.adapter_sha256 in there),
+    ]  # fmt: skip
 
 
-def _tell_evaluation(client: Any, run: str, evals: Path, name: str, model_id: str | None) -> None:
-    folder = evals / name
-    points = [
-        (metric, value, _ms(path), 0)
-        for path in (folder / f"{table}.json" for table in _TABLES)
-        if path.is_file()
-        for metric, value in numbers(_json(path), f"suite/{path.stem}")
-    ]
-    _tell_points(client, run, points, model_id)
-    _tell_files(client, run, folder, ("*.json", "*.md", "*.png"), f"evals/{name}")
-
-
-def _tell_points(
-    client: Any, run: str, points: Sequence[Point], model_id: str | None = None
+def _tell_pages(
+    client: Any, place: Place, experiment: str, beside: Sequence[tuple[str, str]]
 ) -> None:
-    from mlflow.entities import Metric
-
-    metrics = [Metric(name, v, at, step, model_id=model_id) for name, v, at, step in points]
-    for some in _batches(metrics, _METRICS):
-        client.log_batch(run, metrics=some)
-
-
-def _tell_words(client: Any, run: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-    from mlflow.entities import Param, RunTag
-
-    for some in _batches([Param(k, v) for k, v in params.items()], _OTHERS):
-        client.log_batch(run, params=some)
-    for some in _batches([RunTag(k, v) for k, v in tags.items()], _OTHERS):
-        client.log_batch(run, tags=some)
-
-
-def _tell_files(
-    client: Any, run: str, folder: Path, patterns: Sequence[str], below: str | None
-) -> None:
-    for path in sorted(p for pattern in patterns for p in folder.glob(pattern)):
-        client.log_artifact(run, str(path), below)
+    """What the experiment and the registered model are, and our view of the runs."""
+    known = client.get_experiment(experiment)
+    tags = mlflow_words.kind_and_view(int(known.creation_time or 0))
+    tags[NOTE] = mlflow_words.of_experiment(experiment, beside)
+    for key, value in tags.items():
+        if known.tags.get(key) != value:
+            client.set_experiment_tag(experiment, key, value)
+    words = mlflow_words.of_registered(experiment)
+    for registered in client.search_registered_models(f"name = '{place.model}'", max_results=1):
+        if registered.description != words:
+            client.update_registered_model(place.model, words)
 
 
 def _can_be_told(place: Place, model: Registered) -> bool:
@@ -315,39 +267,3 @@ def _read(note: Path) -> Finished | None:
         return Finished.model_validate_json(note.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _curve(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Nested tables as one, `lora.rank`; lists as JSON; what is empty left out."""
-    if isinstance(value, Mapping):
-        parts = [_flat(v, f"{name}.{k}" if name else str(k)) for k, v in value.items()]
-        return {key: said for part in parts for key, said in part.items()}
-    if value is None or value == "":
-        return {}
-    said = json.dumps(value) if isinstance(value, list | bool) else str(value)
-    return {_name(name): said[:_LONGEST]}
-
-
-def _name(name: str) -> str:
-    """A name that MLflow takes."""
-    parts = [re.sub(r"[^\w.\- :]", "_", part, flags=re.ASCII) for part in name.split("/")]
-    return "/".join(p for p in parts if p.strip("."))[:250]
-
-
-def _batches(things: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(things), size):
-        yield things[start : start + size]
-
-
-def _ms(path: Path) -> int:
-    return path.stat().st_mtime_ns // 1_000_000

@@ -1,6 +1,7 @@
 """`scarwise eval`: replay the suite with a model, and compare two models from what was kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,9 @@ import typer
 from serving.commands.options import AsJson, loaded, opened, say
 
 if TYPE_CHECKING:
+    from eval.carrying import Kept
     from eval.compare import Row
+    from eval.speaking import Elsewhere, Speaker
     from eval.suite import Suite
     from eval.transcript import Header, Transcript
     from ingest.store import Store
@@ -36,7 +39,8 @@ def evaluate(
 ) -> None:
     """Ask a model every case of the suite; what it answered before is not asked again.
 
-    `eval compare A B` puts two models side by side, from the answers that are kept.
+    `eval compare A B` puts two models side by side, from the answers that are kept, also where they
+    were asked different suites. `nearest` is the answer of the nearest precedent, copied.
     """
     from ingest.errors import Refused
 
@@ -52,6 +56,7 @@ def evaluate(
 
 
 def _evaluate(name: str | None, version: int | None, as_json: bool) -> None:
+    from eval.carrying import known_answers
     from eval.replay import folder_of, replay
     from serving.commands.bar import Bar
 
@@ -60,10 +65,13 @@ def _evaluate(name: str | None, version: int | None, as_json: bool) -> None:
     with opened() as store:
         model = _named(store, name)
         base_hash = model.base_hash if model else _base_hash(store, settings)
-    header = _header(asked, model, base_hash)
-    out = folder_of(settings.evals, header.model, asked.name)
-    voice = _Voice(settings, model, base_hash)
-    with Bar(f"replaying suite {asked.name}", None) as bar:
+    with (
+        _elsewhere(settings, base_hash) as there,
+        _voice(settings, model, base_hash, there) as speaker,
+        Bar(f"replaying suite {asked.name}", None) as bar,
+    ):
+        header = _header(asked, model, base_hash, there)
+        out = folder_of(settings.evals, header.model, asked.name)
 
         def progress(arm: str, done: int, total: int) -> None:
             bar.named(arm.replace("_", " "))
@@ -72,32 +80,104 @@ def _evaluate(name: str | None, version: int | None, as_json: bool) -> None:
         told = replay(
             asked,
             header=header,
-            answer=voice.answer,
-            nll=voice.nll,
+            answer=speaker.answer,
+            nll=speaker.nll,
             out=out,
+            taken=lambda: known_answers(asked, header, settings.evals),
             progress=progress,
         )
-    _show(told, out, as_json)
+    _show(told, asked, out, as_json)
 
 
 def _compare(one: str, other: str, version: int | None, as_json: bool) -> None:
     from eval.compare import compared
-    from eval.replay import folder_of, kept_replay
     from serving.terminal import console, table
 
     settings = loaded()
-    asked = _suite(settings, version)
-    kept = []
-    for name in (one, other):
-        out = folder_of(settings.evals, _model_name(name), asked.name)
-        _refuse_unasked(out, name, asked.name)
-        kept.append(kept_replay(out))
-    comparison = compared(*kept)
+    if version is None:
+        version = _newest_asked(settings, (one, other))
+    suite = _suite(settings, version)
+    kept = [_kept(settings, name, suite) for name in (one, other)]
+    comparison = compared(*(k.told for k in kept))
     if as_json:
-        say(True, _comparison_view(comparison.rows(), *kept), "")
+        view = _comparison_view(comparison.rows(), *(k.told for k in kept))
+        say(True, {**view, "asked": [k.asked for k in kept], "pairs": len(comparison.pairs)}, "")
         return
     columns = ("cohort", "arm", "cases", comparison.before, comparison.after, "gained", "lost")
     table(console(), columns, [_line(row) for row in comparison.rows()])
+    for name, k in zip((comparison.before, comparison.after), kept, strict=True):
+        if k.asked != suite.manifest.version:
+            print(f"{name} was asked suite v{k.asked}; what is the same in {suite.name} counts")
+    print(f"{len(comparison.pairs)} answers compared, {len(comparison.missing)} of one model alone")
+
+
+def _newest_asked(settings: "Settings", names: Sequence[str]) -> int | None:
+    """The newest suite that one of these models was asked; None where none was any."""
+    from eval.replay import folder_of
+    from eval.suite import suite_versions
+
+    models = [_model_name(name) for name in names if not _is_nearest(name)]
+    asked = [
+        version
+        for version in suite_versions(settings.suite)
+        if any(folder_of(settings.evals, model, f"v{version}").is_dir() for model in models)
+    ]
+    return asked[-1] if asked else None
+
+
+def _kept(settings: "Settings", name: str, suite: "Suite") -> "Kept":
+    from eval.carrying import Kept, kept_on
+    from eval.copying import copied
+    from ingest.errors import Unknown
+
+    if _is_nearest(name):
+        return Kept(copied(suite), suite.manifest.version)
+    if found := kept_on(suite, _model_name(name), settings.evals):
+        return found
+    raise Unknown(
+        f"{name} was never replayed on suite {suite.name}; run `scarwise eval {name} --suite "
+        f"{suite.manifest.version}` first"
+    )
+
+
+def _is_nearest(name: str) -> bool:
+    """Whether copying the nearest precedent is meant, which needs no model and no replay."""
+    return name in ("nearest", "nearest-precedent", "nearest precedent")
+
+
+@contextmanager
+def _elsewhere(settings: "Settings", base_hash: str) -> "Iterator[Elsewhere | None]":
+    """The base at the endpoint, when that is asked; with a copy of its tokenizer from here."""
+    from serving.service import base_folder_here
+    from serving.there import asked_base
+    from training.model import tokenizer_in
+
+    if not (settings.serve.endpoint and settings.serve.endpoint_evaluates):
+        yield None
+        return
+    folder = base_folder_here(settings, base_hash)
+    tokenizer = tokenizer_in(folder) if folder else None
+    with asked_base(settings, base_hash, tokenizer) as there:
+        yield there
+
+
+@contextmanager
+def _voice(
+    settings: "Settings", model: "Registered | None", base_hash: str, there: "Elsewhere | None"
+) -> "Iterator[Speaker]":
+    """Who is asked: at the endpoint, or a model that is loaded here when it is first needed."""
+    from eval.speaking import Speaker, speaking
+    from serving.live import check
+
+    if there is None:
+        voice = _Voice(settings, model, base_hash)
+        yield Speaker(voice.answer, voice.nll)
+        return
+    if model:
+        check(model, settings.home)
+    folder = settings.home / model.folder if model else None
+    with speaking(there, model.name if model else "", folder) as speaker:
+        yield speaker
 
 
 class _Voice:
@@ -184,33 +264,28 @@ def _base_hash(store: "Store", settings: "Settings") -> str:
     return fingerprint(base_folder(settings.training.base, settings.training.revision))
 
 
-def _header(asked: "Suite", model: "Registered | None", base_hash: str) -> "Header":
+def _header(
+    asked: "Suite", model: "Registered | None", base_hash: str, there: "Elsewhere | None"
+) -> "Header":
     from eval.examination import BASE
-    from eval.replay import header_of
+    from eval.replay import DECODE, header_of
 
     return header_of(
         asked,
         model=model.name if model else BASE,
         base_hash=base_hash,
         adapter_sha256=model.adapter_sha256 if model else None,
+        decode=there.decode if there else DECODE,
     )
 
 
-def _refuse_unasked(out: Path, name: str, suite: str) -> None:
-    from ingest.errors import Unknown
-
-    if not out.is_dir():
-        raise Unknown(
-            f"{name} was never replayed on suite {suite}; run `scarwise eval {name} --suite "
-            f"{suite[1:]}` first"
-        )
-
-
-def _show(told: "Transcript", out: Path, as_json: bool) -> None:
+def _show(told: "Transcript", suite: "Suite", out: Path, as_json: bool) -> None:
     from eval.compare import slice_scores
     from serving.terminal import console, table
 
     scores = slice_scores(told)
+    meanings = suite.manifest.meanings
+    since = {cohort: f"v{m.version}, {m.since}" for cohort, m in meanings.items()}
     unsafe = sum(p.scores.get("safe") == 0 for p in told.predictions)
     bits = [p.scores.get("exposure_bits") for p in told.predictions if p.task == "canary"]
     known = [b for b in bits if b is not None]
@@ -219,10 +294,14 @@ def _show(told: "Transcript", out: Path, as_json: bool) -> None:
         view["slices"] = [
             {"cohort": s.cohort, "arm": s.arm, "cases": s.n, "right": s.share} for s in scores
         ]
+        view["meanings"] = {c: m.model_dump(mode="json") for c, m in meanings.items()}
         say(True, {**view, "unsafe": unsafe, "exposure_bits": known}, "")
         return
-    lines = [(s.cohort, s.arm.replace("_", " "), s.n, f"{s.share:.3f}") for s in scores]
-    table(console(), ("cohort", "arm", "cases", "right"), lines)
+    lines = [
+        (s.cohort, s.arm.replace("_", " "), s.n, f"{s.share:.3f}", since.get(s.cohort, ""))
+        for s in scores
+    ]
+    table(console(), ("cohort", "arm", "cases", "right", "meaning since"), lines)
     exposed = f"; best known canary {max(known):.1f} of 12 bit" if known else ""
     print(f"{told.header.model} on suite {told.header.suite}: {unsafe} unsafe answers{exposed}")
 

@@ -64,7 +64,8 @@ def retrain(
     Finishes the turn that was cut off, if there is one. Promotion is a person's (`scarwise
     promote`), unless training.auto_promote is on. Exit codes: 0 promoted, 10 passed and waiting
     for a person, 11 held, 12 inconclusive, 13 too little to learn from, 14 not due, 15 another
-    run is on, 16 diverged.
+    run is on, 16 diverged, 17 overtaken by a person who moved the pointer meanwhile, 143 stopped
+    by SIGTERM (the next one goes on).
     """
     from serving.learning import turn
     from serving.retrain import summary

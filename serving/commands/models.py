@@ -3,12 +3,13 @@
 A running service sees the pointer move by itself.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serving.commands.options import ACTOR, AsJson, Reason, opened, say
+from serving.commands.options import ACTOR, AsJson, Reason, loaded, opened, say
 
 if TYPE_CHECKING:
     from ingest.writing import Writing
@@ -28,12 +29,21 @@ def models(
     version: Annotated[
         str | None, typer.Argument(help="7 or diag-v7: the gate's report on this one.")
     ] = None,
+    incidents: Annotated[
+        bool, typer.Option("--incidents", help="Instead: which incidents taught it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Every model beside the others, and which is served; or one, with the gate's report."""
+    from ingest.errors import Refused
     from serving.wire import model_view, model_whole, pointer_view
     from training import registry
 
+    if incidents:
+        if version is None:
+            raise Refused("--incidents: of which model? `scarwise models diag-v7 --incidents`")
+        _show_lessons(as_json, registry.version_of(version))
+        return
     if version is not None:
         with opened() as store:
             whole = model_whole(store, registry.version_of(version))
@@ -56,10 +66,14 @@ def promote(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve this model; refused unless the gate passed it or you sign for it."""
+    """Serve this model; refused unless the gate passed it or you sign for it.
+
+    With an endpoint it is loaded and asked there first; one that it does not take is refused.
+    """
     from training import registry
 
     number = registry.version_of(version)
+    but = _tried_out(number, override)
     before, after = _moved(
         lambda w: registry.promote_in(w, number, reason=reason, override=override)
     )
@@ -68,7 +82,11 @@ def promote(
         _say(as_json, before, after, f"{name} is the champion already; nothing changed")
     else:
         was = registry.named(before.champion)
-        _say(as_json, before, after, f"{name} is served from now on, in place of {was}")
+        sentence = f"{name} is served from now on, in place of {was}"
+        if but:
+            sentence = f"{name} is the champion from now on, in place of {was}"
+            print(f"scarwise: {but}; `scarwise serve` follows as soon as it can", file=sys.stderr)
+        _say(as_json, before, after, sentence)
 
 
 def rollback(reason: Reason = "not said", as_json: AsJson = False) -> None:
@@ -96,6 +114,22 @@ def thaw(reason: Reason = "not said", as_json: AsJson = False) -> None:
     before, after = _moved(lambda w: registry.thaw_in(w, reason=reason))
     sentence = "nothing was frozen" if before == after else "thawed: models may be promoted again"
     _say(as_json, before, after, sentence)
+
+
+def _tried_out(version: int, override: bool) -> str | None:
+    """Why an endpoint cannot say now whether it takes this model; `Refused` when it does not."""
+    from serving.live import MOST_NEW_TOKENS, try_out
+    from serving.there import There
+
+    settings = loaded()
+    there = There.of(settings, MOST_NEW_TOKENS)
+    if there is None:
+        return None
+    try:
+        with opened() as store:
+            return try_out(store, settings.home, there, version, signed=override)
+    finally:
+        there.close()
 
 
 def _moved(move: "Callable[[Writing], Pointer]") -> "tuple[Pointer, Pointer]":
@@ -138,7 +172,22 @@ def _compare(pointer: "Pointer", found: "Sequence[Registered]") -> None:
     if rows:
         table(out, columns, rows)
     frozen = "; promotion is frozen" if pointer.frozen else ""
-    out.print(f"{registry.named(pointer.champion)} is served{frozen}")
+    endpoint = loaded().serve.endpoint
+    where = f" by {endpoint}" if endpoint and pointer.champion is not None else ""
+    out.print(f"{registry.named(pointer.champion)} is served{where}{frozen}")
+
+
+def _show_lessons(as_json: bool, version: int) -> None:
+    from serving.terminal import console, table
+    from serving.wire import lesson_view
+    from training import lineage
+
+    with opened() as store:
+        taught = lineage.lessons(store, version)
+    if as_json:
+        say(True, [lesson_view(lesson) for lesson in taught], "")
+        return
+    table(console(), lineage.COLUMNS, lineage.cells(taught))
 
 
 def _show(as_json: bool, whole: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from ingest import feedback, queries
 from ingest.incident import Trust
+from ingest.lessons import lessons_of
 from ingest.store import Store, Stored
 from retrieval.policy import rule_on
 from serving.console.asking import with_notice
@@ -123,6 +124,7 @@ def _whole(
         citing=list({q.text: q for q in reversed(asked)}.values())[::-1],
         cited=len(citing),
         taught=registry.adapters_of(store, incident_id),
+        lessons=lessons_of(store, incident_id),
         quote=quote,
         missing=missing,
         unconfirmed=unconfirmed,

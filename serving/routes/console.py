@@ -63,7 +63,7 @@ def status(request: Request, visitor: Looking) -> Response:
         rung=service.rung,
         why=service.without_meaning,
         model=serving.name if serving else None,
-        model_why=service.live.why,
+        model_why=service.live.why or service.live.trouble,
         condition=service.index.condition(),
         counts=service.store.count(),
         since=service.started_at,

@@ -1,28 +1,32 @@
 """The registry over HTTP: which models there are, which is served, and moving to another."""
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ingest.store import Writing
-from serving import body
+from serving import body, live
 from serving.auth import Caller, needs
 from serving.problem import MEDIA_TYPE, Problem
 from serving.wire import (
     Decision,
+    LessonView,
     ModelList,
     ModelWhole,
     PointerView,
     Promotion,
+    lesson_view,
     model_view,
     model_whole,
     pointer_view,
 )
-from training import registry
+from training import lineage, registry
 from training.registry import NOT_SAID, Pointer
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Asked = TypeVar("Asked", bound=Decision)
@@ -62,6 +66,27 @@ async def shown(
     return body.as_json(await to_thread.run_sync(model_whole, store, number))
 
 
+@router.get("/{version}/incidents", response_model=list[LessonView], responses={404: _PROBLEM})
+async def taught(
+    request: Request,
+    version: str,
+    who: Annotated[Caller, Depends(needs("read"))],
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """The incidents that taught this model, also by way of its parents, by id after `after`.
+
+    Those that were forgotten since are named too: by their id, which says nothing else.
+    """
+    store, number = request.app.state.service.store, registry.version_of(version)
+
+    def look() -> list[dict[str, Any]]:
+        found = sorted(lineage.lessons(store, number), key=lambda it: it.incident_id)
+        return [lesson_view(it) for it in found if it.incident_id > after][:limit]
+
+    return body.as_json(await to_thread.run_sync(look))
+
+
 @router.post("/rollback", **_moves("Decision"))
 async def rolled_back(request: Request, who: Admin) -> Response:
     """Serve the champion before again, or the base; possible while promotion is frozen too."""
@@ -82,20 +107,36 @@ async def thawed(request: Request, who: Admin) -> Response:
 
 @router.post("/{version}/promote", **_moves("Promotion"))
 async def promoted(request: Request, version: str, who: Admin) -> Response:
-    """Serve this model; refused unless the gate passed it or a person signs for it."""
-    number = registry.version_of(version)
+    """Serve this model; refused unless the gate passed it or a person signs for it.
+
+    With an endpoint it is loaded and asked there first: one that it does not take is refused. One
+    that is not reached refuses nothing, and `/readyz` says what is served meanwhile.
+    """
+    number, service = registry.version_of(version), request.app.state.service
+
+    def try_out(asked: Promotion) -> None:
+        why = live.try_out(
+            service.store, service.settings.home, service.live.there, number, signed=asked.override
+        )
+        if why:
+            log.warning("model.not_tried version=%d why=%r", number, why)
 
     def promote(writing: Writing, asked: Promotion) -> Pointer:
         return registry.promote_in(writing, number, override=asked.override, **_why(asked))
 
-    return await _moved(request, who, Promotion, promote)
+    return await _moved(request, who, Promotion, promote, try_out)
 
 
 async def _moved(
-    request: Request, who: Caller, model: type[Asked], move: Callable[[Writing, Asked], Pointer]
+    request: Request,
+    who: Caller,
+    model: type[Asked],
+    move: Callable[[Writing, Asked], Pointer],
+    before: Callable[[Asked], None] = lambda asked: None,
 ) -> Response:
     content = await body.read(request)
     asked = body.as_model(model, body.parsed(content) if content else {})
+    await to_thread.run_sync(before, asked)
 
     def act(writing: Writing) -> tuple[int, dict[str, Any]]:
         before = registry.pointer_in(writing)

@@ -16,13 +16,15 @@ router = APIRouter(tags=["operations"])
 
 
 class Readiness(BaseModel):
-    """`rung` is where on the ladder answers come from now; `index_lag` counts incidents."""
+    """`rung` is where on the ladder answers come from now; `index_lag` counts incidents; `endpoint`
+    is the server that is asked for the model's answers, null where the model is loaded here."""
 
     status: str
     rung: str
     index_lag: int
     embedder: str | None
     model: str | None
+    endpoint: str | None
     incidents: int
     index: str
     why: str | None
@@ -41,20 +43,22 @@ async def ready(request: Request) -> Response:
 
     def look() -> dict[str, Any]:
         condition = service.index.condition()
-        if service.without_meaning or (service.live.why and not service.live.is_loading):
+        live = service.live
+        if service.without_meaning or live.trouble or (live.why and not live.is_loading):
             status = "degraded"
         else:
-            status = "catching up" if condition.lag or service.live.why else "ready"
-        serving = service.live.serving
+            status = "catching up" if condition.lag or live.why else "ready"
+        serving = live.serving
         tainted = tainted_champion(service.store)
         taint = said_of_taint(tainted) if tainted else None
-        why = [said for said in (service.without_meaning, service.live.why, taint) if said]
+        why = [said for said in (service.without_meaning, live.why, live.trouble, taint) if said]
         return {
             "status": status,
             "rung": service.rung,
             "index_lag": condition.lag,
             "embedder": condition.embedder,
             "model": serving.name if serving else None,
+            "endpoint": service.settings.serve.endpoint or None,
             "incidents": condition.incidents,
             "index": condition.copy,
             "why": "; ".join(why) or None,

@@ -95,6 +95,16 @@ def both_arms(cohort: str, numbers: range | set[int]) -> dict[tuple[str, Arm], r
     return {(cohort, arm): numbers for arm in ARMS}
 
 
+def copying(told: Transcript) -> Transcript:
+    """The nearest precedents' answers to the same cases: every other one right."""
+    asked = [p for p in told.predictions if p.arm == "retrieval"]
+    answers = [
+        p.model_copy(update={"scores": {"cause": float(n % 2)}}) for n, p in enumerate(asked)
+    ]
+    header = told.header.model_copy(update={"model": "nearest precedent", "adapter_sha256": None})
+    return Transcript(header, tuple(answers))
+
+
 UNTAUGHT: Wrong = {("era 2", "closed_book"): range(120), ("era 2", "retrieval"): range(60)}
 
 
@@ -109,7 +119,8 @@ def evidence(challenger: Transcript, **fields: Any) -> Evidence:
         "retained": ("era 0", "era 1"),
         "integrity": SOUND,
     }
-    return Evidence(**{**told, **fields})
+    told |= fields
+    return Evidence(**{"copied": copying(told["base"]), **told})
 
 
 def _answers(wrong: Wrong, sizes: Mapping[str, int]) -> Iterator[Prediction]:

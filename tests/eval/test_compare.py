@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from eval.compare import Incomparable, compared, four_arms, slice_scores, tally
+from eval.compare import Incomparable, arms_of, compared, slice_scores, tally
 from eval.transcript import Transcript
-from tests.eval.answers import ERAS, both_arms, changed, prediction, transcript, without
+from tests.eval.answers import ERAS, both_arms, changed, copying, prediction, transcript, without
 
 
 def under(told: Transcript, **fields: object) -> Transcript:
@@ -91,17 +91,19 @@ def test_the_dev_slice_is_compared_only_when_asked_for():
     assert {p.case for p in compared(before, after, wanted="dev").pairs} == {"era 0-500"}
 
 
-def test_the_four_arms_stand_side_by_side_and_an_absent_one_is_absent():
+def test_the_arms_stand_side_by_side_and_an_absent_one_is_absent():
     base = transcript("base", {("era 2", "closed_book"): range(120)})
     adapter = without(transcript("diag-v2"), "era 2", "retrieval")
 
-    era_2, all_eras = four_arms(base, adapter, ["era 2"])
+    era_2, all_eras = arms_of(base, adapter, ["era 2"], copied=copying(base))
 
     assert era_2.base
     assert era_2.base_retrieval
     assert era_2.adapter
     assert (era_2.base.share, era_2.base_retrieval.share, era_2.adapter.share) == (0, 1, 1)
     assert era_2.adapter_retrieval is None
+    assert era_2.copied
+    assert (era_2.copied.share, era_2.copied.n) == (0.5, 120)
     assert (all_eras.cohort, all_eras.base) == ("all", era_2.base)
 
 

@@ -58,7 +58,8 @@ def test_a_candidate_that_forgot_one_era_fails_with_every_reason():
     verdict = judge(evidence(naive))
 
     assert verdict.outcome == "fail"
-    assert len(held(verdict, "each slice")) == 2
+    # Both arms of the era, and its families by name.
+    assert len(held(verdict, "each slice")) == 3
     assert {"retention", "each slice", "anchor"} <= {f.check for f in verdict.reasons}
     assert "era 0, closed book: 8.3% right, before 100.0%" in held(verdict, "each slice")[0].words
 
@@ -305,6 +306,35 @@ def test_a_candidate_better_closed_book_but_worse_with_retrieval_fails():
 
     assert why(verdict) == {("retrieval", "fail")}
     assert "Plain retrieval answers better" in verdict.reasons[0].words
+
+
+def test_a_model_that_answers_worse_than_its_nearest_precedent_fails():
+    wrong = both_arms("era 2", range(30))
+    copies = transcript("nearest precedent", {("era 2", "retrieval"): range(8)})
+
+    verdict = judge(evidence(transcript("diag-v2", wrong), copied=copies))
+
+    assert why(verdict) == {("copying", "fail")}
+    assert (
+        "Copying the nearest precedent is better: with retrieval 91.7% right, the nearest "
+        "precedent's answer copied 97.8% (-6.1 points on 360 cases"
+    ) in verdict.reasons[0].words
+
+
+def test_a_model_a_little_below_copying_is_held_without_being_called_harmful():
+    copies = transcript("nearest precedent", {("era 2", "retrieval"): range(6)})
+
+    verdict = judge(evidence(HONEST, copied=copies))
+
+    assert why(verdict) == {("copying", "inconclusive")}
+
+
+@pytest.mark.parametrize("copies", [None, without(transcript("c"), "era 0", "retrieval")])
+def test_what_was_never_put_beside_copying_is_unscored_and_no_pass(copies):
+    verdict = judge(evidence(HONEST, copied=copies))
+
+    assert why(verdict) == {("copying", "inconclusive")}
+    assert "Unscored" in verdict.reasons[0].words
 
 
 def test_untaught_skills_that_went_fail():

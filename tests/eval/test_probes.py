@@ -1,11 +1,15 @@
 """Probes: what is asked beside the incidents, and what must not be in common with training."""
 
+import hashlib
 import math
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from eval.probes import canaries, exposure, exposure_bits, general, odd_forms, red_team
+from eval import probes
+from eval.probes import MEANING, canaries, exposure, exposure_bits, general, odd_forms, red_team
 from retrieval.policy import rule_on
 from retrieval.prompt import LONGEST_ALERT
 from training.cautions import ANSWER, cautions
@@ -57,6 +61,16 @@ def test_odd_alerts_make_prompts_of_bounded_length():
     assert all(len(p.user) < LONGEST_ALERT + 100 for p in prompts)
 
 
+@pytest.mark.parametrize("cohort", ["general", "format", "no fault", "red team"])
+def test_a_changed_question_needs_a_new_line_on_what_the_score_means(cohort):
+    questions = Path(probes.__file__).with_name("questions") / f"{cohort.replace(' ', '_')}.jsonl"
+    lines = MEANING[cohort]
+
+    assert lines[-1].of == hashlib.sha256(questions.read_bytes()).hexdigest()[:12]
+    assert [line.version for line in lines] == list(range(1, len(lines) + 1))
+    assert lines == sorted(lines, key=lambda line: line.since)
+
+
 def test_every_attack_is_seen_when_it_succeeds():
     cases = list(red_team())
 
@@ -64,6 +78,26 @@ def test_every_attack_is_seen_when_it_succeeds():
     for case in cases:
         assert case.expected.markers or case.urged, case.id
         assert case.urged is None or rule_on(case.urged).decision == "forbidden", case.id
+
+
+def test_attacks_come_in_other_languages_codes_forms_and_hidden_characters():
+    kinds = Counter(case.family for case in red_team())
+
+    assert set(kinds) == {
+        "log", "urged", "forged", "language", "encoded", "authority", "form", "delimiter",
+        "unicode", "long",
+    }  # fmt: skip
+    assert min(kinds.values()) >= 3
+    longest = max(len(case.prompt(arm).user) for case in red_team() for arm in case.asked)
+    assert LONGEST_ALERT - 300 < longest < LONGEST_ALERT + 300
+
+
+def test_no_attack_can_leave_the_line_of_its_alert():
+    for case in red_team():
+        for arm in case.asked:
+            first, *others = case.prompt(arm).user.split("\n")
+            assert first.startswith("alert: ")
+            assert all(re.match(r"\d\. |no precedents$", line) for line in others), case.id
 
 
 def test_forged_precedents_are_shown_as_if_they_had_been_found():

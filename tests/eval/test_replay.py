@@ -82,7 +82,8 @@ def test_an_oracle_has_every_cohort_right(suite, tmp_path):
 
     found = shares(told)
     assert found == {
-        "era 0": 1, "closed book": 1, "general": 1, "format": 1, "no fault": 1, "red team": 1,
+        "era 0": 1, "closed book": 1, "choose": 1, "general": 1, "format": 1, "no fault": 1,
+        "red team": 1,
     }  # fmt: skip
     asked = {(c.id, arm) for c in suite.cases for arm in c.asked}
     assert {(p.case, p.arm) for p in told.predictions} == asked

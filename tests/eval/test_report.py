@@ -9,17 +9,20 @@ GOOD = transcript("diag-v2", both_arms("era 2", range(8)))
 NAIVE = transcript("diag-v2", both_arms("era 0", range(110)))
 
 
-def test_the_report_of_a_pass_says_so_first_and_shows_the_four_arms():
+def test_the_report_of_a_pass_says_so_first_and_shows_the_arms():
     told = evidence(GOOD)
 
     lines = markdown(judge(told), told).splitlines()
 
     assert lines[0] == "# PASS: diag-v2 against diag-v1"
     assert lines[2].startswith("diag-v2 may replace diag-v1")
-    assert "| cohort | base | base + retrieval | adapter | adapter + retrieval |" in lines
+    assert (
+        "| cohort | base | base + retrieval | adapter | adapter + retrieval | nearest precedent |"
+        in lines
+    )
     assert (
         "| era 2 | 0.0% (0 to 3, n = 120) | 50.0% (41 to 59, n = 120) | 93.3% (87 to 97, n = 120) "
-        "| 93.3% (87 to 97, n = 120) |"
+        "| 93.3% (87 to 97, n = 120) | 50.0% (41 to 59, n = 120) |"
     ) in lines
     assert "| era 0, closed book | 120 | 100.0% | 100.0% | +0.0 | -2.2 | 0 | 0 | 0 |" in lines
 
@@ -35,8 +38,10 @@ def test_the_report_of_a_fail_lists_every_reason_with_its_rule_and_the_families_
     for reason in verdict.reasons:
         assert reason.words in text
         assert reason.rule in text
-    assert "- era 0 family 0 (era 0, closed book): 10\n" in text
-    assert "- and 2 more families" in text
+    assert "| era 0 | known | 120 → 10 of 120 | 120 → 10 of 120 | 220 | 0 |" in text
+    first = "| era 0 family 0 | era 0 | known | 10 → 0 of 10 | 10 → 0 of 10 | 20 | 0 |"
+    assert text.index(first) < text.index("| era 0 family 1 |")
+    assert "families nothing was lost." in text
     assert told.challenger.digest in text
 
 
@@ -69,5 +74,7 @@ def test_the_dictionary_holds_all_of_it_and_is_json():
     assert [r["words"] for r in found["reasons"]] == [f.words for f in verdict.reasons]
     assert found["rules"]["pooled_margin"] == 0.05
     assert len(found["lost"]) == 220
-    assert [row["cohort"] for row in found["four_arms"]] == ["era 0", "era 1", "era 2", "all"]
+    assert [row["cohort"] for row in found["arms"]] == ["era 0", "era 1", "era 2", "all"]
     assert found["slices"][0]["tally"]["n"] == 120
+    assert found["families"][0]["lost"] == 20
+    assert found["meanings"] == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.cases import Case
+from eval.probes import MEANING
 from eval.suite import (
     SUITE_MEANING,
     Suite,
@@ -33,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Suite, Path]
 
 
 def of_incidents(suite: Suite) -> list[Case]:
-    return [case for case in suite.cases if case.incident]
+    return [case for case in suite.cases if case.incident and case.cohort != "choose"]
 
 
 def test_every_incident_under_embargo_is_a_case_of_its_era(world):
@@ -101,6 +102,23 @@ def test_a_fault_that_nobody_is_taught_is_unseen_and_closed_book_a_control(world
     assert all(c.truth(arm) is None for c in odd for arm in c.asked)
 
 
+def test_a_choice_is_asked_where_one_of_several_precedents_had_the_cause(world):
+    _, suite, _ = world
+    by_id = {case.id: case for case in suite.cases}
+
+    choices = [case for case in suite.cases if case.expected.task == "choose"]
+
+    assert choices
+    for case in choices:
+        whole = by_id[case.id.removesuffix("-choose")]
+        right = case.expected.choice
+        assert case.asked["retrieval"].precedents == whole.asked["retrieval"].precedents
+        assert whole.expected.shown[right - 1].family == whole.expected.family
+        assert case.prompt("retrieval").task == "choose"
+        assert "cause:" not in case.prompt("retrieval").user
+        assert json.loads(case.truth("retrieval")) == {"cites": [right]}
+
+
 def test_freezing_again_reads_what_was_frozen(world):
     store, suite, folder = world
     before = (folder / "v1" / "cases.jsonl").stat()
@@ -127,6 +145,8 @@ def test_the_manifest_counts_cohorts_and_dates_what_the_scores_mean(world):
     assert (manifest.meaning, manifest.meaning_since, manifest.meaning_line) == SUITE_MEANING[-1]
     assert manifest.cases == sum(n for t in manifest.cohorts.values() for n in t.values())
     assert manifest.cohorts["canary"] == {"canary": 8}
+    assert manifest.meanings["red team"] == MEANING["red team"][-1]
+    assert {c for c in manifest.cohorts if not c.startswith("era ")} == set(manifest.meanings)
 
 
 def test_a_changed_case_is_refused(world, tmp_path):

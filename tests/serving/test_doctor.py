@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from ingest import lessons, retrainings
 from serving.doctor import findings
+from serving.footing import Footing, recipe_of
 from serving.service import open_store
 from tests.serving import tiny
 from tests.serving.browser import put
@@ -68,7 +69,7 @@ def test_before_anything_was_learned_nothing_is_wrong(settings):
 
     assert look(settings) == {
         "base": (f"{name}, not made yet; only learning needs it: `scarwise base build`", ""),
-        "retraining": ("none is unfinished", ""),
+        "retraining": ("none yet", ""),
         "mlflow": ("told of every run", ""),
     }
 
@@ -94,7 +95,7 @@ def test_a_sound_champion_on_its_base_is_fine(champion):
     assert look(champion) == {
         "base": (f"{name}, which diag-v1 was trained on", ""),
         "champion": ("diag-v1, its files are what was registered", ""),
-        "retraining": ("none is unfinished", ""),
+        "retraining": ("none yet", ""),
         "mlflow": ("told of every run", ""),
     }
 
@@ -136,7 +137,7 @@ def test_a_champion_of_an_earlier_version_s_base_is_found(champion):
     found, todo = look(champion)["base"]
 
     assert found == f"diag-v1 stands on offline-earlier, and this version learns on {named.name}"
-    assert "`scarwise rollback`" in todo
+    assert todo.startswith("it is served on; `scarwise retrain` begins at the present base")
 
 
 def test_a_base_from_the_hub_is_left_to_whoever_loads_it(settings):
@@ -156,9 +157,16 @@ def test_a_frozen_registry_is_told_and_is_no_fault(settings, store):
     )
 
 
+def begun(settings, store, **instead):
+    """A turn that was cut off after its training."""
+    told = recipe_of(settings).model_dump(mode="json")
+    detail = {**Footing.of(settings).told, "champion": None, "recipe": told, **instead}
+    run = retrainings.begin(store, actor="job", detail=detail)
+    return retrainings.advance(store, run, "trained", actor="job")
+
+
 def test_a_turn_that_was_cut_off_is_found_and_one_that_is_on_is_fine(settings, store):
-    run = retrainings.begin(store, actor="job", detail={})
-    retrainings.advance(store, run, "trained", actor="job")
+    run = begun(settings, store)
 
     cut_off = look(settings)["retraining"]
     with FileLock(settings.home / "retrain.lock"):
@@ -167,6 +175,56 @@ def test_a_turn_that_was_cut_off_is_found_and_one_that_is_on_is_fine(settings, s
     said = f"retraining 1, begun {run.started_at:%Y-%m-%d %H:%M} UTC, got to 'trained'"
     assert cut_off == (f"{said} and was cut off", "`scarwise retrain` finishes it")
     assert on == (f"{said} and is running", "")
+
+
+@pytest.mark.parametrize(
+    ("instead", "why"),
+    [
+        ({"prompt": "0" * 16}, "the prompt changed"),
+        ({"base": "some/model"}, "the base changed from some/model to offline-"),
+        ({"recipe": {"name": "small", "rank": 8}}, "its recipe is of another version"),
+    ],
+)
+def test_a_turn_that_can_never_be_finished_is_told_with_the_way_out(settings, store, instead, why):
+    begun(settings, store, **instead)
+
+    found, todo = look(settings)["retraining"]
+
+    assert f"; it cannot be finished: {why}" in found
+    assert todo == "`scarwise retrain` closes it, loses nothing that was kept, and begins anew"
+
+
+def test_how_the_last_turn_ended_is_told(settings, store):
+    run = retrainings.finish(store, begun(settings, store), "held", actor="job")
+
+    at = f"{run.updated_at:%Y-%m-%d %H:%M} UTC"
+    assert look(settings)["retraining"] == (f"retraining 1 ended on {at}: held", "")
+
+
+def test_a_champion_of_an_earlier_prompt_is_told_with_the_way_out(settings, store, made):
+    shutil.copytree(made, settings.home, dirs_exist_ok=True)
+    tiny.register(store, settings.home, 1, prompt_hash="0" * 16)
+    registry.promote(store, 1, actor="lead", reason="it passed")
+
+    found, todo = look(settings)["base"]
+
+    assert found == "diag-v1 is not served: it was trained under an earlier prompt"
+    assert todo.startswith("`scarwise retrain` begins at the present base and teaches everything")
+
+
+def test_a_champion_of_another_base_than_the_settings_name_is_told(champion):
+    place = base.named(champion.bases)
+    mine = shutil.copytree(place, champion.home / "mine")
+    named = champion.training.model_copy(update={"base": str(mine)})
+    settings = champion.model_copy(update={"training": named})
+    same = look(settings)["base"]
+    (mine / "config.json").write_text((mine / "config.json").read_text() + " ")
+
+    found, todo = look(settings)["base"]
+
+    assert same == (f"{mine}, which diag-v1 was trained on", "")
+    assert found == f"diag-v1 is not served: it was trained on another base than {mine}"
+    assert todo.startswith("set training.base back, or `scarwise retrain`")
 
 
 def test_runs_that_mlflow_was_not_told_are_counted(settings):

@@ -79,6 +79,22 @@ def test_two_models_are_compared_from_what_is_kept(scarwise):
     assert (era["tally"]["before"], era["tally"]["after"], era["tally"]["lost"]) == (0, 1, 0)
 
 
+def test_a_model_is_compared_with_copying_its_nearest_precedent(scarwise):
+    done = scarwise("eval", "compare", "nearest", "2", "--json")
+
+    said = json.loads(done.stdout)
+    [era] = [s for s in said["slices"] if (s["cohort"], s["arm"]) == ("era 0", "retrieval")]
+    assert (said["before"]["model"], said["after"]["model"]) == ("nearest precedent", "diag-v2")
+    assert 0 < era["tally"]["before"] < era["tally"]["after"] == 1
+
+
+def test_a_person_reads_since_when_a_score_means_what_it_does(scarwise):
+    done = scarwise("eval", "diag-v2")
+
+    [line, _] = [line for line in done.stdout.splitlines() if line.startswith("red team")]
+    assert line.rstrip().endswith("v2, 2026-11-27")
+
+
 def test_a_person_reads_a_table(scarwise):
     shown, compared = scarwise("eval", "diag-v2"), scarwise("eval", "compare", "1", "2")
 

@@ -210,6 +210,7 @@ def test_the_contract_holds_the_registry(two):
     assert paths == {
         "/v1/models": ["get"],
         "/v1/models/{version}": ["get"],
+        "/v1/models/{version}/incidents": ["get"],
         "/v1/models/{version}/promote": ["post"],
         "/v1/models/rollback": ["post"],
         "/v1/models/freeze": ["post"],

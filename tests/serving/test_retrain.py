@@ -15,15 +15,18 @@ import pytest
 import torch
 
 from eval import transcript
-from ingest import retrainings
+from eval.suite import SuiteUnsound, read_suite, suite_versions
+from ingest import audit, retrainings
 from ingest.errors import StoreFull
 from ingest.lessons import embargoed, taught
 from ingest.queries import KeptQuery, keep
-from serving.retrain import EXIT, due, report_of, summary
+from retrieval import prompt
+from serving.outcome import EXIT
+from serving.retrain import due, report_of, retrain, summary
 from serving.settings import load
 from tests import killed, learned
-from tests.learned import ACTOR, EASY, SEED, SIZE, Telling, opened, turn
-from training import adapters, registry, rows, tracking
+from tests.learned import ACTOR, EASY, RECIPE, SEED, SIZE, Telling, opened, turn
+from training import adapters, base, registry, rows, tracking
 from training.model import ModelUnsound
 from training.world import incidents
 
@@ -156,21 +159,203 @@ def test_while_the_registry_is_frozen_what_passed_is_not_promoted(anew):
     assert pointer(settings).champion is None
 
 
-def test_where_a_person_moved_the_pointer_meanwhile_the_next_call_judges_anew(anew):
+def cut_off(point):
+    """Ends a turn at this point as a kill would, for whoever calls it from the same process."""
+
+    def done(step):
+        if step == point:
+            raise KeyboardInterrupt
+
+    return Telling(done=done)
+
+
+def act(settings, do, *words, reason):
+    """What a person does with the pointer."""
+    with opened(settings) as (store, _):
+        return do(store, *words, actor="lead", reason=reason)
+
+
+def another(settings):
+    """A model that somebody made by other means, and that passed."""
+    with opened(settings) as (store, _):
+        first = registry.every(store)[0]
+        return registry.register(
+            store, dataset=first.dataset, base_hash=first.base_hash, prompt_hash=first.prompt_hash,
+            adapter_sha256="f" * 64, folder="adapters/other", run_id=None, parent=None,
+            verdict="pass", report={}, metrics={}, actor="lead",
+        ).version  # fmt: skip
+
+
+def promotions(settings):
+    with opened(settings) as (store, _):
+        rows = audit.entries(store, limit=10_000)
+    return [(row.actor, row.subject) for row in rows if row.act == "model.promoted"]
+
+
+def test_what_a_person_rolled_back_before_a_cut_off_turn_goes_on_is_not_promoted_again(anew):
     settings = anew(TRAINING_AUTO_PROMOTE="true")
+    with pytest.raises(KeyboardInterrupt):
+        turn(settings, rules=EASY, telling=cut_off("promoted"))
+    act(settings, registry.rollback, reason="worse on call")
+
+    ended = turn(settings, rules=EASY)
+
+    assert (ended.outcome, ended.exit_code) == ("overtaken", EXIT["overtaken"])
+    assert "lead rolled diag-v1 back to the base on " in ended.words
+    assert "(worse on call), and that stands" in ended.words
+    assert pointer(settings).champion is None
+    assert promotions(settings) == [(ACTOR, "diag-v1")]
+    # Nothing new came: the next turn makes the same model, which waits for nobody any more.
+    by_hand = settings.model_copy(
+        update={"training": settings.training.model_copy(update={"auto_promote": False})}
+    )
+    assert turn(by_hand, rules=EASY).outcome == "overtaken"
+    assert killed.standing(settings).outcomes == ("overtaken", "overtaken")
+
+
+def test_a_person_who_moves_the_pointer_between_verdict_and_promotion_overtakes_the_turn(anew):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+    others = []
 
     def moved(step):
         if step == "judged":
-            with opened(settings) as (store, _):
-                registry.freeze(store, actor=ACTOR, reason="an audit")
-                registry.thaw(store, actor=ACTOR, reason="is over")
+            others.append(another(settings))
+            act(settings, registry.promote, *others, reason="made by hand")
 
-    with pytest.raises(registry.Moved, match="look again"):
-        turn(settings, rules=EASY, telling=Telling(done=moved))
-    assert pointer(settings).champion is None
+    ended = turn(settings, rules=EASY, telling=Telling(done=moved))
 
-    assert turn(settings, rules=EASY).outcome == "promoted"
-    assert killed.standing(settings).is_done_once
+    assert (ended.outcome, ended.exit_code) == ("overtaken", 17)
+    assert "lead promoted diag-v2 in place of the base" in ended.words
+    assert "`scarwise promote 1` serves diag-v1 all the same" in ended.words
+    assert [pointer(settings).champion] == others
+    found = killed.standing(settings)
+    assert (found.outcomes, found.acts["retraining.overtaken"]) == (("overtaken",), 1)
+
+
+@pytest.fixture
+def another_prompt(monkeypatch, bases, tmp_path):
+    """From now on the prompt is another one; the offline base is made for it again, by itself."""
+
+    def changed(settings):
+        before = base.named(bases)
+        monkeypatch.setattr(prompt, "VERSION", prompt.VERSION + 1)
+        prompt.prompt_hash.cache_clear()
+        shutil.copytree(before, base.named(tmp_path / "bases"))
+        update = {"bases": str(tmp_path / "bases")}
+        return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
+
+    yield changed
+    monkeypatch.undo()
+    prompt.prompt_hash.cache_clear()
+
+
+def test_a_turn_that_began_under_another_prompt_is_abandoned_and_a_new_one_is_taken(
+    anew, another_prompt
+):
+    settings = anew(TRAINING_LEAST_ROWS="9999")
+    shutil.rmtree(settings.runs)
+    with pytest.raises(KeyboardInterrupt):
+        turn(settings, telling=cut_off("exported"))
+    with opened(settings) as (store, _):
+        [cut] = retrainings.latest(store)
+        kept_out = embargoed(store)
+    begun = settings.runs / "run-begun"
+    begun.mkdir(parents=True)
+    (begun / "recipe.json").write_text(json.dumps({"dataset": cut.detail["dataset"]}))
+    settings, said = another_prompt(settings), []
+
+    ended = turn(settings, telling=Telling(note=said.append))
+
+    with opened(settings) as (store, _):
+        new, old = retrainings.latest(store)
+        assert embargoed(store) == kept_out
+        [told] = [r for r in audit.entries(store, limit=999) if r.act == "retraining.abandoned"]
+    assert "retraining 1 is abandoned: the prompt changed; what it began is begun anew" in said
+    assert (old.outcome, json.loads(told.detail)["why"]) == ("abandoned", "the prompt changed")
+    assert (ended.outcome, new.outcome) == ("too little", "too little")
+    # The cases that were kept out for it are the new one's, in a suite of the new prompt.
+    assert (new.detail["era"], new.detail["suite"]) == (cut.detail["era"], cut.detail["suite"] + 1)
+    frozen = {v: read_suite(settings.suite, v) for v in suite_versions(settings.suite)}
+    assert [f"era {cut.detail['era']}" in f.manifest.cohorts for f in frozen.values()] == [True] * 2
+    assert new.detail["dataset"] != cut.detail["dataset"]
+    assert not begun.exists()
+
+
+def test_a_suite_of_another_prompt_is_frozen_anew_also_where_nothing_was_cut_off(
+    anew, another_prompt
+):
+    settings = anew(TRAINING_LEAST_ROWS="9999")
+    shutil.rmtree(settings.runs)
+    turn(settings)
+    settings = another_prompt(settings)
+
+    versions = []
+    for _ in range(2):
+        turn(settings)
+        with opened(settings) as (store, _):
+            versions.append(retrainings.latest(store)[0].detail["suite"])
+
+    assert versions == [3, 3]
+    assert suite_versions(settings.suite) == [2, 3]
+
+
+def test_a_turn_of_another_base_is_abandoned_before_anything_is_loaded(after, tmp_path):
+    settings = after()
+    with opened(settings) as (store, _):
+        detail = {**retrainings.latest(store)[0].detail, "base": "some/model@" + "0" * 40}
+        retrainings.begin(store, actor=ACTOR, detail=detail)
+
+        ended = retrain(store, None, settings, actor=ACTOR, if_due=True)
+
+        [latest] = retrainings.latest(store, limit=1)
+    assert ended.outcome == "not due"
+    assert latest.outcome == "abandoned"
+    assert latest.detail["why"].startswith("the base changed from some/model@0000")
+
+
+def test_a_champion_of_another_base_is_not_gone_on_from_and_everything_is_taught_anew(
+    after, bases, tmp_path
+):
+    settings = after()
+    act(settings, registry.promote, 1, reason="the gate passed it")
+    place = shutil.copytree(base.named(bases), base.named(tmp_path / "bases"))
+    (place / "config.json").write_text((place / "config.json").read_text() + " ")
+    settings = learned.settings(settings.home, tmp_path / "bases")
+    quick, said = RECIPE.model_copy(update={"epochs": 0.2, "alphas": (1.0,)}), []
+
+    ended = turn(settings, rules=EASY, recipe=quick, telling=Telling(note=said.append))
+
+    with opened(settings) as (store, _):
+        before, model = registry.every(store)
+        run = retrainings.latest(store, limit=1)[0]
+    assert [line for line in said if "another base" in line] == [
+        "diag-v1 was trained on another base: this turn begins at the base itself and teaches "
+        "everything anew; diag-v1 counts by what is kept of its answers"
+    ]
+    assert (ended.version, model.parent, run.detail["beside"]) == (2, None, 1)
+    assert model.base_hash != before.base_hash
+    # All that the first was taught is new to this one, and its answers to this suite are compared.
+    runs = [settings.runs / m.run_id / "mixture.json" for m in (before, model)]
+    first, second = (json.loads(run.read_text())["counts"]["new incidents"] for run in runs)
+    assert first == second
+    assert ended.examined.verdict.champion == "diag-v1"
+
+
+def test_a_turn_whose_suite_was_damaged_says_so_and_the_next_one_freezes_another(anew):
+    settings = anew(TRAINING_LEAST_ROWS="9999")
+    shutil.rmtree(settings.runs)
+    with pytest.raises(KeyboardInterrupt):
+        turn(settings, telling=cut_off("frozen"))
+    [cases] = settings.suite.glob("v*/cases.jsonl")
+    cases.write_text("")
+
+    with pytest.raises(SuiteUnsound, match="was changed after it was frozen"):
+        turn(settings)
+    ended = turn(settings)
+
+    assert ended.outcome == "too little"
+    assert killed.standing(settings).outcomes == ("too little", "abandoned")
+    assert suite_versions(settings.suite) == [2, 3]
 
 
 def test_what_was_forgotten_while_it_was_judged_keeps_the_model_from_being_promoted(anew):

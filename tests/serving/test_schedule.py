@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from serving.outcome import EXIT
 from serving.schedule import COMMAND, NICE, Schedule
-from serving.turn import EXIT
 
 NEVER = 3600.0
 

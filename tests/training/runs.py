@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+from ingest.lessons import register_dataset
 from training import registry
 
 DATASET = "ds-0123456789ab"
+MANIFEST = {"rows": 1536, "tasks": {"context": 480, "unseen": 96}, "prompt_hash": "p1"}
 CURVE = [
     {"step": s, "loss": round(3.9 * 0.9**s + 0.08, 4), "tokens_per_s": 2000.0 + 10 * s}
     for s in range(0, 60, 2)
@@ -33,13 +35,29 @@ def finished_run(home: Path, name: str, *, quota: int = 12, cpu_s: float = 31.5)
     return folder
 
 
-def finished_evaluation(home: Path, name: str, *, share: float) -> Path:
+def finished_evaluation(
+    home: Path, name: str, *, share: float, sha: str = "a1", champion: str | None = None
+) -> Path:
+    """What the gate leaves of a challenger with this adapter: it beside the base and a champion."""
     folder = home / "evals" / name
     cell = {"share": share, "n": 120, "interval": {"low": share - 0.07, "high": share + 0.05}}
     arms = [{"cohort": f"era {e}", "base": cell, "adapter_retrieval": cell} for e in (0, 1)]
-    slices = [{"model": "diag-v1", "cohort": "era 1", "arm": "retrieval", "share": share, "n": 96}]
+    who = [("base", None, 0.13), ("champion", champion, 0.4), ("challenger", sha, share)]
+    write(
+        folder / "figures.json",
+        [
+            {
+                "model": model,
+                "adapter_sha256": adapter,
+                "base_hash": "b1",
+                "suite": name.rpartition("-")[2],
+                "figures": {"right/kept": right, "suite/era 1 with retrieval": right},
+            }
+            for model, adapter, right in who
+            if adapter or model == "base"
+        ],
+    )
     write(folder / "arms.json", arms)
-    write(folder / "slices.json", slices)
     write(folder / "matrix.json", {"rows": [[0.992, None], [0.958, share]], "BWT": -0.034})
     write(folder / "gate.json", {"outcome": "pass", "findings": [{"numbers": {"n": 3}}]})
     write(folder / "gate.md", "# PASS\n")
@@ -49,11 +67,28 @@ def finished_evaluation(home: Path, name: str, *, share: float) -> Path:
 
 def manifest(home: Path) -> Path:
     path = home / "datasets" / DATASET / "manifest.json"
-    write(path, {"rows": 1536, "tasks": {"context": 480, "unseen": 96}, "prompt_hash": "p1"})
+    write(path, MANIFEST)
     return path
 
 
-def register(store, home: Path, run: str, *, sha: str, metrics=None, verdict="pass"):
+def export(store, *lessons: tuple[str, int], name: str = DATASET) -> str:
+    """A dataset that teaches these (incident id, version)."""
+    with store.transaction("test") as writing:
+        register_dataset(writing, name, {**MANIFEST, "incident_count": len(lessons)}, lessons)
+    return name
+
+
+def register(
+    store,
+    home: Path,
+    run: str,
+    *,
+    sha: str,
+    metrics=None,
+    verdict="pass",
+    report=None,
+    dataset=None,
+):
     """The adapter of this run in the registry, with files of its own."""
     folder = home / "adapters" / sha
     write(folder / "adapter_config.json", {"r": 16})
@@ -61,7 +96,7 @@ def register(store, home: Path, run: str, *, sha: str, metrics=None, verdict="pa
     write(folder / "manifest.json", {"sha256": sha})
     return registry.register(
         store,
-        dataset=None,
+        dataset=dataset,
         base_hash="b1",
         prompt_hash="p1",
         adapter_sha256=sha,
@@ -69,7 +104,7 @@ def register(store, home: Path, run: str, *, sha: str, metrics=None, verdict="pa
         run_id=run,
         parent=None,
         verdict=verdict,
-        report={},
+        report=report or {},
         metrics=metrics or {},
         actor="test",
     )

@@ -1,19 +1,32 @@
 """MLflow shows what the store and the data folder hold, once, whatever happens on the way."""
 
+import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
 
 from ingest.errors import Refused
-from tests.training.runs import CURVE, finished_evaluation, finished_run, manifest, register
-from training import mlflow_adapters, registry, tracking
+from ingest.incident import Incident
+from tests.training.runs import (
+    CURVE,
+    export,
+    finished_evaluation,
+    finished_run,
+    manifest,
+    register,
+)
+from training import mlflow_adapters, mlflow_runs, registry, tracking
 from training.mlflow_place import MlflowUnreachable, Place, client_of
 from training.tracking import Finished
 
@@ -23,6 +36,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 CURVES = ("train/loss", "train/tokens_per_s")
+REPORT = {"in_one_sentence": "diag-v1 may replace base.", "measured_on": {"suite": "v3 (0123)"}}
 METRICS = {"ACC": 0.862, "BWT": -0.122, "eras": {"era 1": 0.833}, "unscored": None}
 
 
@@ -66,6 +80,12 @@ def files(place, run, below=None):
     ]
 
 
+def incidents(place, run):
+    """The table of what taught this run's adapter, as it opens."""
+    table = client_of(place).download_artifacts(run, "lineage/incidents.csv")
+    return Path(table).read_text().splitlines()
+
+
 def tell(place, store, name, **more):
     tracking.leave(place.home, Finished(run=name, **more))
     return tracking.flush(place, store)
@@ -75,7 +95,8 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
     finished_run(place.home, "r1")
     finished_evaluation(place.home, "diag-v1-v3", share=0.854)
     manifest(place.home)
-    register(store, place.home, "r1", sha="a1", metrics=METRICS)
+    data = export(store, ("inc-1", 1), ("inc-1", 2), ("inc-2", 1))
+    register(store, place.home, "r1", sha="a1", report=REPORT, dataset=data)
 
     [told] = tell(place, store, "r1", evaluations=("diag-v1-v3",))
 
@@ -84,15 +105,16 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
     assert (run.info.status, run.info.run_name) == ("FINISHED", "diag-v1")
     assert run.info.end_time - run.info.start_time == 36_250
     assert run.data.params == {
-        "seed": "7",
         "dataset": "ds-0123456789ab",
-        "alphas": "[0.85, 1.0]",
-        "quota.base": "12",
+        "recipe": "none",
+        "replay": "none",
+        "train.seed": "7",
+        "train.alphas": "[0.85, 1.0]",
+        "train.quota.base": "12",
     }
     assert {k: v for k, v in run.data.metrics.items() if k not in CURVES} == {
-        "ACC": 0.862,
-        "BWT": -0.122,
-        "eras/era 1": 0.833,
+        "right/kept": 0.854,
+        "suite/era 1 with retrieval": 0.854,
         "train/cost/cpu_s": 31.5,
         "train/cost/wall_s": 36.25,
         "train/cost/tokens": 231_000,
@@ -104,39 +126,37 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
         "train/sweep/0.85/kept": 0.85,
         "train/sweep/1.0/new": 0.98,
         "train/sweep/1.0/kept": 1.0,
-        "suite/arms/era 0/base": 0.854,
-        "suite/arms/era 0/adapter_retrieval": 0.854,
-        "suite/arms/era 1/base": 0.854,
-        "suite/arms/era 1/adapter_retrieval": 0.854,
-        "suite/slices/era 1 retrieval": 0.854,
-        "suite/matrix/rows/0/0": 0.992,
-        "suite/matrix/rows/1/0": 0.958,
-        "suite/matrix/rows/1/1": 0.854,
-        "suite/matrix/BWT": -0.034,
     }
     losses = client.get_metric_history(told.mlflow_run, "train/loss")
     assert [(p.step, p.value) for p in losses] == [(p["step"], p["loss"]) for p in CURVE]
     assert run.data.tags["env.device"] == "cpu"
-    assert run.data.tags["scarwise.verdict"] == "pass"
     [data] = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("ds-0123456789ab", "0123456789ab")
+    assert f"runs/{told.mlflow_run}/artifacts/dataset/manifest.json" in data.dataset.source
     assert sorted(files(place, told.mlflow_run)) == [
         "cost.json",
         "curve.jsonl",
         "dataset/manifest.json",
         "environment.json",
         "evals/diag-v1-v3/arms.json",
+        "evals/diag-v1-v3/figures.json",
         "evals/diag-v1-v3/gate.json",
         "evals/diag-v1-v3/gate.md",
         "evals/diag-v1-v3/matrix.json",
-        "evals/diag-v1-v3/slices.json",
+        "lineage/incidents.csv",
         "mixture.json",
         "recipe.json",
         "sweep.json",
     ]
+    assert incidents(place, told.mlflow_run) == [
+        "incident,version,first taught,by dataset,forgotten since",
+        "inc-1,2,diag-v1,ds-0123456789ab,",
+        "inc-2,1,diag-v1,ds-0123456789ab,",
+    ]
     [model] = client.search_logged_models([told.experiment])
     assert (model.name, model.source_run_id, model.status) == ("diag-v1", told.mlflow_run, "READY")
-    assert {m.key for m in model.metrics} > {"ACC", "BWT", "suite/slices/era 1 retrieval"}
+    assert [m.model_id for m in run.outputs.model_outputs] == [model.model_id]
+    assert {m.key for m in model.metrics} == {"right/kept", "suite/era 1 with retrieval"}
     weights = [f.path for f in client.list_logged_model_artifacts(model.model_id)]
     assert sorted(weights) == [
         "MLmodel",
@@ -145,14 +165,102 @@ def test_a_run_is_shown_with_its_recipe_data_curve_cost_scores_and_adapter(place
         "manifest.json",
     ]
     [version] = all_versions(place)
-    assert version.tags == {
-        "scarwise.version": "diag-v1",
+    said = {
+        "model": "diag-v1",
+        "verdict": "pass",
+        "standing": "challenger",
+        "dataset": "ds-0123456789ab",
+        "suite": "v3",
+        "prompt": "p1",
+        "base": "b1",
         "scarwise.sha256": "a1",
-        "scarwise.prompt_hash": "p1",
-        "scarwise.base_hash": "b1",
-        "scarwise.verdict": "pass",
     }
+    assert version.tags == said
+    assert said.items() <= run.data.tags.items()
     assert aliases(place) == {"challenger": "1"}
+
+
+def test_a_version_leads_to_its_verdict_its_dataset_and_its_incidents(place, store):
+    finished_run(place.home, "r1")
+    finished_evaluation(place.home, "diag-v1-v3", share=0.854)
+    manifest(place.home)
+    data = export(store, ("inc-1", 1), ("inc-2", 1))
+    register(store, place.home, "r1", sha="a1", report=REPORT, dataset=data)
+
+    [told] = tell(place, store, "r1", evaluations=("diag-v1-v3",))
+
+    run = client_of(place).get_run(told.mlflow_run)
+    [version] = all_versions(place)
+    lines = version.description.splitlines()
+    there = files(place, told.mlflow_run)
+    assert lines[0] == "PASS: diag-v1 may replace base."
+    assert "2 incidents" in lines[2]
+    links = re.findall(rf"runs/{told.mlflow_run}/artifacts/([^?]+)", version.description)
+    pictures = "evals/diag-v1-v3/matrix-retrieval.png"  # drawn by the turn, which is not run here
+    assert set(links) - {pictures} == {
+        "dataset/manifest.json",
+        "lineage/incidents.csv",
+        "evals/diag-v1-v3/gate.md",
+    }
+    assert set(links) - {pictures} <= set(there)
+    assert run.data.tags["mlflow.note.content"] == version.description
+    [model] = client_of(place).search_logged_models([told.experiment])
+    assert model.tags["mlflow.note.content"] == version.description
+
+
+def test_base_champion_and_challenger_stand_side_by_side_on_each_suite(place, store):
+    finished_run(place.home, "r1")
+    finished_evaluation(place.home, "diag-v1-v2", share=0.8)
+    register(store, place.home, "r1", sha="a1", report=REPORT)
+    registry.promote(store, 1, actor="test", reason="a test")
+    tell(place, store, "r1", evaluations=("diag-v1-v2",))
+    finished_run(place.home, "r2")
+    finished_evaluation(place.home, "diag-v2-v3", share=0.9, sha="a2", champion="a1")
+    register(store, place.home, "r2", sha="a2", report=REPORT)
+
+    tell(place, store, "r2", evaluations=("diag-v2-v3",))
+
+    beside = tracking.shown(place, tracking.standing(store))
+    client = client_of(place)
+    kept = {
+        client.get_run(r.mlflow_run).info.run_name: [
+            (p.step, p.value) for p in client.get_metric_history(r.mlflow_run, "right/kept")
+        ]
+        for r in beside
+    }
+    assert kept == {
+        "base": [(2, 0.13), (3, 0.13)],
+        "diag-v1": [(2, 0.8), (3, 0.4)],
+        "diag-v2": [(3, 0.9)],
+    }
+    experiment = client.get_experiment(beside[0].experiment)
+    words = experiment.tags["mlflow.note.content"]
+    assert "base, diag-v1, diag-v2 side by side" in words.splitlines()[0]
+    assert all(r.mlflow_run in words for r in beside)
+    view = json.loads(experiment.tags["mlflow.sharedViewState.scarwise"])
+    assert "metrics.`right/kept`" in json.loads(view["state"])["selectedColumns"]
+
+
+def test_a_model_that_was_taught_what_is_forgotten_says_so_by_ids_alone(place, store):
+    known = Incident(source="test", source_id="1", title="the words of an incident")
+    [receipt] = store.put([known], actor="test")
+    finished_run(place.home, "r1")
+    data = export(store, (receipt.id, 1), ("inc-2", 1))
+    register(store, place.home, "r1", sha="a1", report=REPORT, dataset=data)
+    [told] = tell(place, store, "r1")
+    before = incidents(place, told.mlflow_run)
+    store.forget(receipt.id, actor="test", reason="a test")
+
+    tracking.flush(place, store)
+
+    [version] = all_versions(place)
+    assert version.tags["tainted"] == "taught 1 since forgotten"
+    assert version.description.startswith(f"TAINTED: it was taught {receipt.id}, forgotten since.")
+    row = f"{receipt.id},1,diag-v1,{data},"
+    after = incidents(place, told.mlflow_run)
+    assert row in before
+    assert f"{row}yes" in after
+    assert "words of an incident" not in "".join(after) + version.description
 
 
 def test_telling_a_run_again_changes_nothing(place, store):
@@ -160,53 +268,57 @@ def test_telling_a_run_again_changes_nothing(place, store):
     finished_evaluation(place.home, "diag-v1-v3", share=0.854)
     register(store, place.home, "r1", sha="a1", metrics=METRICS)
     [first] = tell(place, store, "r1", evaluations=("diag-v1-v3",))
-    before = all_runs(place)[0].data.to_dictionary()
+    before = client_of(place).get_run(first.mlflow_run).data.to_dictionary()
 
     [second] = tell(place, store, "r1", evaluations=("diag-v1-v3",))
 
     assert second == first
-    [run] = all_runs(place)
+    run = client_of(place).get_run(first.mlflow_run)
     assert run.data.to_dictionary() == before
     client = client_of(place)
     assert len(client.get_metric_history(first.mlflow_run, "train/loss")) == len(CURVE)
-    assert len(client.get_metric_history(first.mlflow_run, "ACC")) == 1
+    assert len(client.get_metric_history(first.mlflow_run, "right/kept")) == 1
     [model] = client.search_logged_models([first.experiment])
-    assert len([m for m in model.metrics if m.key == "ACC"]) == 1
+    assert len([m for m in model.metrics if m.key == "right/kept"]) == 1
     assert len(all_versions(place)) == 1
 
 
 # Each is the last step that a killed upload still did not do.
 STEPS = [
-    "_tell_run",
-    "_tell_points",
-    "_tell_files",
-    "_tell_verdict",
-    "_tell_evaluation",
-    "mirror",
+    (mlflow_adapters, "link_output"),
+    (mlflow_runs, "tell_evaluation"),
+    (mlflow_runs, "tell_run"),
+    (tracking, "mirror"),
+    (mlflow_adapters, "retell"),
 ]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_an_upload_that_was_killed_is_finished_by_the_next_one(place, store, monkeypatch, step):
+@pytest.mark.parametrize(("module", "step"), STEPS)
+def test_an_upload_that_was_killed_is_finished_by_the_next_one(
+    place, store, monkeypatch, module, step
+):
     finished_run(place.home, "r1")
     finished_evaluation(place.home, "diag-v1-v3", share=0.854)
-    register(store, place.home, "r1", sha="a1", metrics=METRICS)
+    data = export(store, ("inc-1", 1))
+    register(store, place.home, "r1", sha="a1", report=REPORT, dataset=data)
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(tracking, step, killed)
+        broken.setattr(module, step, killed)
         with pytest.raises(KeyboardInterrupt):
             tell(place, store, "r1", evaluations=("diag-v1-v3",))
     tracking.flush(place, store)
 
-    [run] = all_runs(place)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["suite/slices/era 1 retrieval"] == 0.854
+    [run] = [r for r in all_runs(place) if r.info.run_name != "base"]
+    assert (run.info.run_name, run.info.status) == ("diag-v1", "FINISHED")
+    assert run.data.metrics["suite/era 1 with retrieval"] == 0.854
     history = client_of(place).get_metric_history(run.info.run_id, "train/loss")
     assert len(history) == len(CURVE)
-    assert len(all_versions(place)) == 1
+    [version] = all_versions(place)
+    assert (version.tags["verdict"], version.tags["standing"]) == ("pass", "challenger")
+    assert len(incidents(place, run.info.run_id)) == 2
     assert aliases(place) == {"challenger": "1"}
     assert tracking.waiting(place.home) == []
 
@@ -238,8 +350,8 @@ def test_scores_that_come_later_join_the_run_that_is_there(place, store):
 
     tell(place, store, "r1", evaluations=("diag-v1-v3",))
 
-    [run] = all_runs(place)
-    assert run.data.metrics["suite/slices/era 1 retrieval"] == 0.9
+    [run] = [r for r in all_runs(place) if r.info.run_name == "diag-v1"]
+    assert run.data.metrics["suite/era 1 with retrieval"] == 0.9
     assert len(all_versions(place)) == 1
 
 
@@ -293,7 +405,7 @@ def test_a_champion_that_was_deleted_in_mlflow_is_told_again(place, store):
     tracking.mirror(place, store)
 
     [version] = all_versions(place)
-    assert version.tags["scarwise.version"] == "diag-v1"
+    assert version.tags["model"] == "diag-v1"
     assert aliases(place) == {"champion": str(version.version)}
 
 
@@ -306,7 +418,7 @@ def test_a_verdict_that_came_later_is_on_the_version(place, store):
     tracking.mirror(place, store)
 
     [version] = all_versions(place)
-    assert version.tags["scarwise.verdict"] == "fail"
+    assert version.tags["verdict"] == "fail"
 
 
 def test_a_server_that_is_down_is_said_so_at_once_and_loses_nothing(tmp_path, store):
@@ -364,10 +476,10 @@ def test_only_finite_numbers_with_a_name_are_scores():
     rows = [{"cohort": "era 1", "arm": "retrieval", "share": 0.5}, {"case": "c1", "after": 1.0}]
     scores = {"a": 1, "b": None, "c": float("nan"), "d": True, "e/f": [0.5, "word"], "rows": rows}
 
-    assert dict(tracking.numbers(scores, "×")) == {
+    assert dict(mlflow_runs.numbers(scores, "×")) == {
         "_/a": 1.0,
         "_/e/f/0": 0.5,
-        "_/rows/era 1 retrieval": 0.5,
+        "_/rows/era 1 retrieval/share": 0.5,
     }
 
 
@@ -408,8 +520,8 @@ def test_a_tracking_server_takes_runs_adapters_and_aliases(server, store, tmp_pa
     [again] = tell(place, store, "r1", evaluations=("diag-v1-v3",))
 
     assert again == told == tracking.shown(place, ["r1", "r9"])[0]
-    [run] = all_runs(place)
-    assert run.data.metrics["ACC"] == 0.862
+    [run] = [r for r in all_runs(place) if r.info.run_name == "diag-v1"]
+    assert run.data.metrics["right/kept"] == 0.854
     assert "evals/diag-v1-v3/gate.md" in files(place, told.mlflow_run)
     [model] = client_of(place).search_logged_models([told.experiment])
     weights = [f.path for f in client_of(place).list_logged_model_artifacts(model.model_id)]
@@ -418,30 +530,85 @@ def test_a_tracking_server_takes_runs_adapters_and_aliases(server, store, tmp_pa
     assert httpx.get(tracking.compare_url(place, [told])).status_code == 200
 
 
+def test_a_server_on_postgresql_that_is_killed_meanwhile_is_told_the_rest_once(
+    postgres, store, tmp_path
+):
+    address = f"http://127.0.0.1:{free_port()}"
+    backend = database(postgres, f"mlflow_{os.getpid()}")
+    place = Place(tmp_path, uri=address)
+    for number in (1, 2):
+        finished_run(tmp_path, f"r{number}")
+        finished_evaluation(tmp_path, f"diag-v{number}-v3", share=0.9, sha=f"a{number}")
+        register(store, tmp_path, f"r{number}", sha=f"a{number}", report=REPORT)
+    process = serve(tmp_path, address, backend)
+    try:
+        wait_for(f"{address}/health", process)
+        tell(place, store, "r1", evaluations=("diag-v1-v3",))
+    finally:
+        kill(process)
+
+    with pytest.raises(MlflowUnreachable):
+        tell(place, store, "r2", evaluations=("diag-v2-v3",))
+    process = serve(tmp_path, address, backend)
+    try:
+        wait_for(f"{address}/health", process)
+        with ThreadPoolExecutor(2) as both:
+            told = list(both.map(lambda _: tracking.flush(place, store), range(2)))
+        names = sorted(r.info.run_name for r in all_runs(place))
+        versions = {v.tags["model"]: v.description.partition(":")[0] for v in all_versions(place)}
+        seen = aliases(place)
+    finally:
+        kill(process)
+
+    assert sorted(len(runs) for runs in told) == [0, 1]
+    assert names == ["base", "diag-v1", "diag-v2"]
+    assert versions == {"diag-v1": "PASS", "diag-v2": "PASS"}
+    assert seen == {"challenger": "2"}
+    assert tracking.waiting(tmp_path) == []
+
+
 @pytest.fixture(scope="module")
 def server(empty_mlflow, tmp_path_factory):
     """The address of a tracking server of our own."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(empty_mlflow, folder / "mlflow.db")
-    port = free_port()
+    address = f"http://127.0.0.1:{free_port()}"
+    process = serve(folder, address, f"sqlite:///{folder / 'mlflow.db'}")
+    try:
+        wait_for(f"{address}/health", process)
+        yield address
+    finally:
+        kill(process)
+
+
+def serve(folder, address, backend):
+    """A tracking server, as an operator starts one, in a process group of its own."""
     command = [
-        sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
+        sys.executable, "-m", "mlflow", "server", "--port", address.rpartition(":")[2],
+        "--workers", "1", "--backend-store-uri", backend,
         "--artifacts-destination", str(folder / "artifacts"),
-        # A browser's open connection is not worth the wait.
-        "--uvicorn-opts", "--timeout-graceful-shutdown 1",
     ]  # fmt: skip
     spare = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env=os.environ | spare
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env=os.environ | spare,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def kill(process):
+    """End the server and its workers, as a machine that goes down does."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+
+
+def database(postgres, name):
+    """The address of an empty database on this server, which goes with the server."""
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return postgres.set(database=name).render_as_string(hide_password=False)
 
 
 def wait_for(url, process):
