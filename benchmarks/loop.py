@@ -44,7 +44,7 @@ from training.dataset import export, opened
 from training.model import Loaded, generate, load_base, with_adapter, without_adapter
 from training.recipe import Recipe
 from training.split import freeze
-from training.train import CHOSEN, RAW, Trained, train
+from training.train import CHOSEN, DONE, RAW, Trained, run_name, train
 from training.world import incidents
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -66,8 +66,8 @@ def recipe_of(strategy: str, seed: int) -> Recipe:
 class World:
     """The store of one seed with all its eras, exported after each: what every strategy learns."""
 
-    def __init__(self, home: Path, seed: int, eras: int) -> None:
-        self.home, self.eras = home, eras
+    def __init__(self, home: Path, seed: int, eras: int, *, kept: bool = False) -> None:
+        self.home, self.eras, self.kept = home, eras, kept
         self.base: Base = offline.opened(offline.named(home.parent / "bases", seed=seed))
         self.store = Store.open(f"sqlite:///{home / 'scarwise.db'}")
         self.suite = read_suite(home / "suite", eras + 1)
@@ -143,6 +143,10 @@ def learned(world: World, loaded: Loaded, strategy: str, seed: int) -> Learned:
     )  # fmt: skip
 
 
+class NotLearned(Exception):
+    """A run that is not finished, where only finished ones are to be told."""
+
+
 def _run(
     world: World,
     loaded: Loaded,
@@ -152,6 +156,9 @@ def _run(
     known_at: int | None = None,
 ) -> Trained:
     """This era's run, going on from the champion; finished ones are read."""
+    name = run_name(world.exports[era - 1].name, recipe, loaded.base_hash, champion)
+    if world.kept and not (world.home / "runs" / name / DONE).is_file():
+        raise NotLearned(f"{recipe.name}, era {era} of {world.home.name}")
     return train(
         world.exports[era - 1].rows(), dataset=world.exports[era - 1].name,
         taught=world.known_before(known_at or era), base=loaded, champion=champion, recipe=recipe,
@@ -213,6 +220,7 @@ def main() -> None:
     words.add_argument("--seeds", type=int, default=3, help="how many worlds")
     words.add_argument("--first", type=int, default=7, help="the first world's seed")
     words.add_argument("--strategies", default=";".join(STRATEGIES), help="apart by ;")
+    words.add_argument("--kept", action="store_true", help="tell what was learned before, no more")
     words.add_argument("--home", type=Path, default=Path("benchmarks/.cache/loop"))
     asked = words.parse_args()
     import torch
@@ -228,10 +236,13 @@ def main() -> None:
         )
         made.start()
         made.join()
-        world = World(home, seed, asked.eras)
+        world = World(home, seed, asked.eras, kept=asked.kept)
         loaded = load_base(str(world.base.folder))
         for strategy in asked.strategies.split(";"):
-            found.append(learned(world, loaded, strategy, seed))
+            try:
+                found.append(learned(world, loaded, strategy, seed))
+            except NotLearned as missing:
+                print(f"not learned yet: {missing}")
         world.store.close()
     for arm in ARMS:
         print(f"\n{arm.replace('_', ' ')}\n{shown(found, arm)}\n\n{shown_apart(found, arm)}")
