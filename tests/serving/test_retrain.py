@@ -321,7 +321,7 @@ def test_a_champion_of_another_base_is_not_gone_on_from_and_everything_is_taught
     place = shutil.copytree(base.named(bases), base.named(tmp_path / "bases"))
     (place / "config.json").write_text((place / "config.json").read_text() + " ")
     settings = learned.settings(settings.home, tmp_path / "bases")
-    quick, said = RECIPE.model_copy(update={"epochs": 0.2, "alphas": (1.0,)}), []
+    quick, said = RECIPE.model_copy(update={"epochs": 1, "alphas": (1.0,)}), []
 
     ended = turn(settings, rules=EASY, recipe=quick, telling=Telling(note=said.append))
 
