@@ -1,6 +1,6 @@
 """What became of every era, strategy by strategy: figures over several worlds, tables and plots."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -77,6 +77,9 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+Reached = dict[str, dict[str, Estimate]]  # by strategy, by metric
+
+
 def estimates(runs: Sequence[Learned], arm: Arm) -> dict[str, Estimate]:
     """Each metric over these runs, which are of one strategy in several worlds."""
     rng = np.random.default_rng(0)
@@ -135,12 +138,17 @@ def by_strategy(runs: Sequence[Learned]) -> dict[str, list[Learned]]:
     return found
 
 
-def shown(runs: Sequence[Learned], arm: Arm) -> str:
+def reached_in(runs: Sequence[Learned], arm: Arm) -> Reached:
+    """The estimates of every strategy among these runs."""
+    return {strategy: estimates(held, arm) for strategy, held in by_strategy(runs).items()}
+
+
+def shown(runs: Sequence[Learned], reached: Reached) -> str:
     """A line for each strategy, and below them one for each of its worlds."""
     columns = ("strategy", "worlds", *METRICS, "CPU-s of LoRA a world", "most MB")
     lines: list[tuple[object, ...]] = []
     for strategy, held in by_strategy(runs).items():
-        found = estimates(held, arm)
+        found = reached[strategy]
         lines.append((
             strategy, len(held), *(found.get(name, "-") for name in METRICS),
             round(fmean(run.cost["cpu_s"] for run in held)),
@@ -165,16 +173,16 @@ def _number(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-"
 
 
-def falls_short(runs: Sequence[Learned]) -> list[str]:
+def falls_short(runs: Sequence[Learned], reached: Reached) -> list[str]:
     """Where an aim was missed, or naive tuning did not forget: then nothing is shown."""
     short: list[str] = []
     held = by_strategy(runs)
     if rehearsed := held.get("balanced"):
-        reached = estimates(rehearsed, "closed_book")
+        found = reached["balanced"]
         short += [
-            f"{name} {reached[name].value:.3f} < {aim}"
+            f"{name} {found[name].value:.3f} < {aim}"
             for name, aim in AIMS.items()
-            if reached[name].value < aim
+            if found[name].value < aim
         ]
         for run in rehearsed:
             for name, unit, most in (
@@ -183,14 +191,14 @@ def falls_short(runs: Sequence[Learned]) -> list[str]:
             ):
                 if run.cost[name] > most:
                     short.append(f"seed {run.seed}: {run.cost[name]} {unit} > {most}")
-    if naive := held.get("naive"):
-        bwt = estimates(naive, "closed_book")["BWT"].value
+    if "naive" in held:
+        bwt = reached["naive"]["BWT"].value
         if bwt > -0.5:
             short.append(f"naive tuning forgot too little: BWT {bwt:.3f}")
     return short
 
 
-def draw(runs: Sequence[Learned], folder: Path = FOLDER) -> None:
+def draw(runs: Sequence[Learned], reached: Mapping[Arm, Reached], folder: Path = FOLDER) -> None:
     """Heat maps of naive and rehearsed, the mean of all worlds, and all strategies in one."""
     from training.plots import draw_matrix
 
@@ -200,24 +208,24 @@ def draw(runs: Sequence[Learned], folder: Path = FOLDER) -> None:
             rows = np.array([run.matrix(arm).rows for run in held[strategy]], float).mean(axis=0)
             eras = held[strategy][0].cohorts
             draw_matrix(eras, rows.tolist(), folder / f"loop-{strategy}-{arm}.png")
-    _draw_strategies(held, folder / "loop-strategies.png")
+    _draw_strategies(reached, folder / "loop-strategies.png")
 
 
-def _draw_strategies(held: dict[str, list[Learned]], path: Path) -> None:
+def _draw_strategies(reached: Mapping[Arm, Reached], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 1.4 + 0.34 * len(held)), dpi=110, layout="constrained")
+    names = list(reached["closed_book"])[::-1]
+    figure = Figure(figsize=(10, 1.4 + 0.34 * len(names)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    names = list(held)[::-1]
+    drawn: tuple[tuple[Arm, str, float], ...] = (
+        ("closed_book", "#1b5e8c", 0.12),
+        ("retrieval", "#c8761d", -0.12),
+    )
     for axes, metric in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
         for y, strategy in enumerate(names):
-            for arm, colour, shift in (
-                ("closed_book", "#1b5e8c", 0.12),
-                ("retrieval", "#c8761d", -0.12),
-            ):
-                found = estimates(held[strategy], arm).get(metric)  # type: ignore[arg-type]
-                if found:
+            for arm, colour, shift in drawn:
+                if found := reached[arm][strategy].get(metric):
                     axes.plot([found.low, found.high], [y + shift] * 2, color=colour, lw=1.6)
                     axes.plot(found.value, y + shift, "o", color=colour, ms=5)
         axes.axvline(AIMS[metric], color="#777777", lw=0.8, ls=":")

@@ -139,12 +139,11 @@ def backtest(
     *,
     voice: Voice | None = None,
     suite: frozenset[str] = frozenset(),
-    forward: Callable[[int], None] | None = None,
 ) -> Iterator[Case]:
     """Every incident asked again, in the order given; what is kept of each is small.
 
     A model is asked only about what began after the last thing that it can have learned. `suite`
-    are incidents under embargo, `forward` hears of every few that are done.
+    are incidents under embargo.
     """
     for start in range(0, len(incidents), AT_ONCE):
         batch = list(_questions(store, incidents[start : start + AT_ONCE]))
@@ -156,8 +155,6 @@ def backtest(
             told = _said(asked, model, precedents) if model else None
             in_suite = asked.known.incident_id in suite
             yield case.model_copy(update={"model": told, "was_suite_case": in_suite})
-        if forward:
-            forward(len(batch))
 
 
 def _questions(store: Store, incidents: Sequence[Known]) -> Iterator[Asked]:

@@ -10,13 +10,12 @@ from eval.cases import Case
 from eval.replay import Asking, families_of, header_of, predictions
 from eval.suite import Suite
 from eval.transcript import Transcript
-from retrieval.prompt import Choice, Reply, written
+from retrieval.prompt import UNSTATED, Choice, Reply, written
 
 NEAREST = "nearest precedent"
 NOVEL = written(Reply(status="novel"))
 
 _PRECEDENT = re.compile(r"^(\d)\. .* \| cause: (.+?)(?: \| fix: (.+))?$")
-_UNSTATED = "not recorded"
 
 
 def copied(suite: Suite) -> Transcript:
@@ -43,6 +42,6 @@ def copy_of(case: Case) -> str:
         return NOVEL
     for line in asked.user.split("\n")[1:]:
         told = _PRECEDENT.match(line)
-        if told and told[2] != _UNSTATED:
+        if told and told[2] != UNSTATED:
             return written(Reply(status="known", cause=told[2], fix=told[3], cites=[int(told[1])]))
     return NOVEL

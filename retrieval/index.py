@@ -10,7 +10,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +135,16 @@ class Index:
         finally:
             self._in_hand = 0
         return len(batch)
+
+    def embed_all(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Give vectors to whatever waits now; how many were done, of so many. As `embed_some`."""
+        done = self.embed_some(0)
+        total = self.unembedded()
+        while batch := self.embed_some():
+            done += batch
+            if progress:
+                progress(done, max(done, total))
+        return done
 
     def tend(self) -> None:
         """Keep Chroma's copy in step and sound; only the thread that embeds may call this.

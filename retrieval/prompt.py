@@ -42,6 +42,7 @@ SYSTEM: dict[Task, str] = {
     ),
 }
 _NONE = "no precedents"
+UNSTATED = "not recorded"  # in place of a cause that nobody wrote down
 
 
 class Record(BaseModel):
@@ -90,6 +91,10 @@ class Prompt:
             {"role": "system", "content": self.system},
             {"role": "user", "content": self.user},
         ]
+
+    def in_one_message(self) -> list[dict[str, str]]:
+        """For a template that knows no system role: there the instruction opens the question."""
+        return [{"role": "user", "content": f"{self.system}\n\n{self.user}"}]
 
 
 def prompt(alert: str, precedents: Sequence[Stored] = (), *, task: Task = "diagnose") -> Prompt:
@@ -201,7 +206,7 @@ def _shown(n: int, incident: Incident, task: Task) -> str:
     if task == "choose":
         return f"{n}. {seen}"
     cause, fix = cause_of(incident), fix_of(incident)
-    said = f" | cause: {_flat(cause)}" if cause else " | cause: not recorded"
+    said = f" | cause: {_flat(cause)}" if cause else f" | cause: {UNSTATED}"
     return f"{n}. {seen}{said}" + (f" | fix: {_flat(fix)}" if fix else "")
 
 

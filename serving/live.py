@@ -110,7 +110,7 @@ def try_out(
     promotion itself will refuse, `signed` for or not, is not tried.
     """
     model, pointer = registry.get(store, version), registry.pointer(store)
-    is_open = signed or (model.verdict == "pass" and not model.tainted)
+    is_open = signed or not registry.against(model)
     if there is None or pointer.frozen or pointer.champion == version or not is_open:
         return None
     try:

@@ -119,13 +119,8 @@ class Service:
     def embed_all(self, progress: Callable[[Progress], None] | None = None) -> int:
         """Embed whatever waits, now; how many incidents that were."""
         self.index.follow()
-        done = self.index.embed_some(0)
-        total = self.index.unembedded()
-        while batch := self.index.embed_some():
-            done += batch
-            if progress:
-                progress(Progress("embedding", done, max(total, done)))
-        return done
+        tell = progress or (lambda _: None)
+        return self.index.embed_all(lambda done, total: tell(Progress("embedding", done, total)))
 
     def start(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Keep the index in step with the store from a thread of its own."""

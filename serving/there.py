@@ -15,9 +15,9 @@ from typing import Any
 
 from eval.speaking import Elsewhere
 from retrieval.prompt import Prompt
+from serving.footing import is_offline
 from serving.settings import Settings
 from serving.waiting import MOST_WAITING, NoAnswer
-from training import base
 from training.adapters import AdapterUnsound
 from training.calls import NotReached, ServerFailed, ServerRefuses, TooSlow
 from training.endpoint import Endpoint, Place
@@ -176,7 +176,7 @@ def base_taken_for(settings: Settings) -> str | None:
     None without a copy, and for the offline ones, of which the endpoint may serve any.
     """
     knobs = settings.training
-    folder = None if knobs.base == base.NAME else base_here(knobs.base, knobs.revision)
+    folder = None if is_offline(settings) else base_here(knobs.base, knobs.revision)
     return fingerprint(folder) if folder else None
 
 

@@ -174,11 +174,7 @@ def embedded(
     if embedder is not None:
         index.use(embedder)
     index.follow()
-    index.embed_some(0)
-    done, total = 0, index.unembedded()
-    while batch := index.embed_some():
-        done += batch
-        note("embedding", done, max(done, total))
+    index.embed_all(lambda done, total: note("embedding", done, total))
     return index
 
 

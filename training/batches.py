@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from retrieval.prompt import Prompt
@@ -103,14 +103,14 @@ def end_of_turn(tokenizer: Any) -> str:
 def _question(tokenizer: Any, prompt: Prompt) -> list[int]:
     from jinja2 import TemplateError
 
-    user = _as_data(tokenizer, prompt.user)
+    asked = replace(prompt, user=_as_data(tokenizer, prompt.user))
     try:
-        text = _templated(tokenizer, Prompt(prompt.task, prompt.system, user).messages())
+        text = _templated(tokenizer, asked.messages())
     except TemplateError:
         text = ""
     if prompt.system not in text:
-        # Some templates refuse a system role, some drop it: there it opens the question.
-        text = _templated(tokenizer, [{"role": "user", "content": f"{prompt.system}\n\n{user}"}])
+        # Some templates refuse a system role, some drop it.
+        text = _templated(tokenizer, asked.in_one_message())
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     return ids
 
@@ -131,8 +131,13 @@ def _as_data(tokenizer: Any, text: str) -> str:
     be read as the template's own."""
     for token in tokenizer.added_tokens_decoder.values():
         if token.special and token.content in text:
-            text = text.replace(token.content, f"{token.content[0]} {token.content[1:]}")
+            text = text.replace(token.content, apart(token.content))
     return text
+
+
+def apart(mark: str) -> str:
+    """A mark of a template as it may stand in data: no longer one, and still to be read."""
+    return f"{mark[0]} {mark[1:]}"
 
 
 def _middle_cut(ids: list[int], longest: int) -> tuple[list[int], int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from retrieval.prompt import Prompt, grammar, middle_cut, prompt
-from training.batches import LONGEST, Item, tokenised
+from training.batches import LONGEST, Item, apart, tokenised
 from training.calls import ModelServer, NoSuchModel, NotReached, ServerRefuses, TooLong
 from training.hosts import Host, Kind, LlamaCpp, Ollama, Vllm, kind_of, models
 
@@ -106,7 +106,7 @@ class Endpoint:
 
     def answer(self, asked: Prompt, *, adapter: str | None, most: int, until: float) -> str:
         """The likeliest answer; a question that does not fit is asked again, its middle cut."""
-        asked = replace(asked, user=_MARKS.sub(_apart, asked.user))
+        asked = replace(asked, user=_MARKS.sub(lambda m: apart(m[0]), asked.user))
         for share in SHARES:
             shorter = replace(asked, user=middle_cut(asked.user, int(len(asked.user) * share)))
             try:
@@ -116,9 +116,7 @@ class Endpoint:
             except ServerRefuses as error:
                 if "system role" not in error.said.lower():
                     raise
-                # Some templates know none: there the instruction opens the question.
-                one = [{"role": "user", "content": f"{asked.system}\n\n{shorter.user}"}]
-                return self._answer(one, shorter, adapter, most, until)
+                return self._answer(shorter.in_one_message(), shorter, adapter, most, until)
         raise too_long
 
     def nll(
@@ -300,10 +298,6 @@ class Endpoint:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return found
-
-
-def _apart(mark: re.Match[str]) -> str:
-    return f"{mark[0][0]} {mark[0][1:]}"
 
 
 def _content(messages: list[dict[str, str]], most: int) -> dict[str, Any]:

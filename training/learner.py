@@ -38,17 +38,17 @@ def learned(
     Of several processes each calls this with the same arguments, and the `first` one writes.
     Raises `fit.RowsLost`, `fit.Diverged` and `StoreFull`.
     """
-    items = [tokenised(base.tokenizer, w.prompt, w.answer, recipe.longest) for w in lessons]
+    ids, items = [w.id for w in lessons], _tokenised(base, lessons, recipe.longest)
     _begin(base, begin, recipe)
     try:
         _check_room(base.model, folder)
         base.model.train()
         told = fit(
-            base.model, items, [w.id for w in lessons], pad=base.tokenizer.pad_token_id,
+            base.model, items, ids, pad=base.tokenizer.pad_token_id,
             knobs=_knobs(recipe, base, processes), folder=folder / "checkpoints", progress=progress,
         )  # fmt: skip
         if first:
-            _keep_cost(folder, told, dict(zip((w.id for w in lessons), items, strict=True)))
+            _keep_cost(folder, told, dict(zip(ids, items, strict=True)))
             with whole(folder / LEARNED) as draft:
                 base.model.save_pretrained(draft, selected_adapters=[_NAME])
                 _flattened(draft)
@@ -57,6 +57,18 @@ def learned(
         without_adapter(base, _NAME)
         base.model.eval()
         base.model.requires_grad_(False)
+
+
+def _tokenised(base: Loaded, lessons: Sequence[Lesson], longest: int) -> list[Item]:
+    """Each lesson as token ids; every epoch has what is new again, and that is made once."""
+    made: dict[tuple[str, str, str], Item] = {}
+    items = []
+    for lesson in lessons:
+        told = (lesson.prompt.system, lesson.prompt.user, lesson.answer)
+        if told not in made:
+            made[told] = tokenised(base.tokenizer, lesson.prompt, lesson.answer, longest)
+        items.append(made[told])
+    return items
 
 
 def _knobs(recipe: Recipe, base: Loaded, processes: int) -> Knobs:

@@ -256,20 +256,20 @@ def promote_in(
     _check_unmoved(before, expected)
     if before.frozen:
         raise Frozen(f"{chosen.name}: promotion is frozen; `scarwise thaw` ends that")
-    against = _against(chosen)
-    if against and not override:
+    held = against(chosen)
+    if held and not override:
         raise NotPromotable(
-            f"{chosen.name} {' and '.join(against)}; a person may sign for it with --override "
+            f"{chosen.name} {' and '.join(held)}; a person may sign for it with --override "
             "and a reason"
         )
-    if against and reason.strip() in ("", NOT_SAID):
+    if held and reason.strip() in ("", NOT_SAID):
         raise NotPromotable(f"{chosen.name}: to override takes a reason, which is kept; give one")
     earlier = [*before.earlier, before.champion] if before.champion else list(before.earlier)
     challenger = None if before.challenger == version else before.challenger
     after = _exchange(writing, before, champion=version, earlier=earlier, challenger=challenger)
     it = update(_model).where(_model.c.version == version)
     writing.connection.execute(it.values(promoted_at=writing.now))
-    signed = {"override": against} if against else {}
+    signed = {"override": held} if held else {}
     _tell(writing, "model.promoted", chosen.name, before, after, reason, **signed)
     return after
 
@@ -349,16 +349,16 @@ def _tell(
     )
 
 
-def _against(model: Registered) -> list[str]:
+def against(model: Registered) -> list[str]:
     """What speaks against serving it, in words."""
-    against = []
+    found = []
     if model.verdict is None:
-        against.append("was not judged by the gate yet")
+        found.append("was not judged by the gate yet")
     elif model.verdict != "pass":
-        against.append(f"was judged {model.verdict} by the gate")
+        found.append(f"was judged {model.verdict} by the gate")
     if model.tainted:
-        against.append(f"was taught {model.tainted[0]}, which was forgotten since")
-    return against
+        found.append(f"was taught {model.tainted[0]}, which was forgotten since")
+    return found
 
 
 def _tainted_from_the_start(writing: Writing, dataset: str | None, parent: int | None) -> list[str]:

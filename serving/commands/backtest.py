@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from eval.backtest_page import About
     from eval.precedents import Known
     from ingest.store import Store
-    from retrieval.index import Index
     from retrieval.prompt import Prompt, Reply
     from serving.service import Service
     from serving.settings import Settings
@@ -84,7 +83,7 @@ def backtest(
         asked = chosen(truth, since=begin, until=end, limit=limit)
         bar = stack.enter_context(Bar("backtest", None))
         house.warm(progress=lambda p: bar.note(p.step))
-        _embed(house.index, bar.at)
+        house.index.embed_all(bar.at)  # and nothing that was stored since
         voice, why = stack.enter_context(_voice(house.store, settings, asked))
         pages, lines = stack.enter_context(_file(out)), stack.enter_context(_file(cases))
         bar.named(f"of {len(asked)} incidents")
@@ -96,14 +95,6 @@ def backtest(
         print(json.dumps(_view(found, about, out), default=str))
         return
     print("\n".join([*lead(found), f"the page: {out}"]))
-
-
-def _embed(index: "Index", progress: Any) -> None:
-    """Give meaning to what waits for it, and to nothing that was stored since."""
-    done, total = index.embed_some(0), index.unembedded()
-    while batch := index.embed_some():
-        done += batch
-        progress(done, total)
 
 
 def _replayed(

@@ -1,6 +1,8 @@
 """A real service on a data folder of its own: real SQLite, real embedder, real Chroma."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from serving.app import create_app
 from serving.service import Service
 from serving.settings import load
 
+SCARWISE = Path(sys.executable).with_name("scarwise")
 # The exported model, kept between runs: making it costs twenty seconds.
 MODELS = Path(
     os.environ.get("SCARWISE_TEST_CACHE", Path(__file__).parents[2] / ".pytest_cache" / "models")
@@ -24,6 +27,30 @@ def environment(tmp_path):
         "PATH": os.environ["PATH"],
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@pytest.fixture
+def scarwise(environment):
+    """The installed command over this data folder; `more` are further variables."""
+
+    def run(*words, given=None, **more):
+        return subprocess.run(
+            [SCARWISE, *words], env={**environment, **more}, input=given or "",
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads that spin for each other make a tiny model ten times slower on two busy cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

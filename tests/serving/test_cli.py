@@ -1,26 +1,11 @@
 """The command line as a person types it: real processes, whole outputs, documented exit codes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.serving.conftest import incident
-
-SCARWISE = Path(sys.executable).parent / "scarwise"
-
-
-@pytest.fixture
-def scarwise(environment):
-    def run(*words, given=None, **more):
-        return subprocess.run(
-            [SCARWISE, *words], env={**environment, **more}, input=given or "",
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-
-    return run
 
 
 def as_lines(*records):

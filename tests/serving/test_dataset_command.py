@@ -1,11 +1,6 @@
 """`scarwise dataset` as a person types it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 
 from tests.serving.conftest import incident
 
@@ -17,18 +12,6 @@ TOLD = {
     "cause_family": "lease",
     "resolution": "Renew the lease.",
 }
-
-
-@pytest.fixture
-def scarwise(environment):
-    def run(*words):
-        program = Path(sys.executable).parent / "scarwise"
-        return subprocess.run(
-            [program, *words], env=environment, capture_output=True, text=True, check=False,
-            timeout=120,
-        )  # fmt: skip
-
-    return run
 
 
 def test_an_export_is_made_listed_and_shown(scarwise, tmp_path):

@@ -41,15 +41,7 @@ DEPLOY = Path(there_module.__file__).with_name("deploy")
 ALERT = tiny.ALERT
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that spin for each other make a tiny model ten times slower on two busy cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

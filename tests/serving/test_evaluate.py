@@ -1,9 +1,7 @@
 """`scarwise eval`: what is kept is shown and compared without a model."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -13,7 +11,6 @@ from tests.eval.frozen import suite_of
 from training import registry
 from training.world import Size, incidents
 
-SCARWISE = Path(sys.executable).parent / "scarwise"
 NOVEL = '{"status":"novel","cites":[]}'
 
 
@@ -50,14 +47,8 @@ def registered(store, sha256):
 
 
 @pytest.fixture
-def scarwise(home, environment):
-    def run(*words):
-        return subprocess.run(
-            [SCARWISE, *words], env={**environment, "SCARWISE_HOME": str(home)},
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-
-    return run
+def scarwise(scarwise, home):
+    return partial(scarwise, SCARWISE_HOME=str(home))
 
 
 def test_the_champions_kept_answers_are_shown_and_no_model_is_loaded(scarwise):

@@ -1,9 +1,6 @@
 """From a model to its dataset, to the incidents that taught it, and back to the models."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +8,6 @@ from tests.serving.browser import harmful, put, see
 from tests.serving.conftest import incident
 from tests.serving.test_models import export, made
 from training import lineage
-
-SCARWISE = Path(sys.executable).parent / "scarwise"
 
 
 @pytest.fixture
@@ -28,14 +23,8 @@ def taught(client, cold):
 
 
 @pytest.fixture
-def scarwise(environment, cold):
-    def run(*words):
-        return subprocess.run(
-            [SCARWISE, *words], env=environment, capture_output=True, text=True, check=False,
-            timeout=60,
-        )  # fmt: skip
-
-    return run
+def scarwise(scarwise, cold):
+    return scarwise
 
 
 def links(page, prefix):

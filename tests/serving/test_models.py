@@ -1,9 +1,6 @@
 """The registry as people and machines reach it: the commands, the API and the console's pages."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,6 @@ from tests.serving.browser import harmful, put, see
 from tests.serving.conftest import incident
 from training import registry
 
-SCARWISE = Path(sys.executable).parent / "scarwise"
 REPORT = {
     "outcome": "fail",
     "challenger": "diag-v2",
@@ -78,14 +74,8 @@ def two(client, cold):
 
 
 @pytest.fixture
-def scarwise(environment, two):
-    def run(*words):
-        return subprocess.run(
-            [SCARWISE, *words], env=environment, capture_output=True, text=True, check=False,
-            timeout=60,
-        )  # fmt: skip
-
-    return run
+def scarwise(scarwise, two):
+    return scarwise
 
 
 def test_the_models_are_listed_with_the_pointer(two):
