@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from retrieval.prompt import Prompt
@@ -41,13 +42,20 @@ class Alike:
     """An order of rows for a data loader: each micro-batch of one length, the micro-batches
     shuffled, so that little is padding and one step still sees rows of every kind.
 
-    Another order each epoch, the same for the same seed and epoch.
+    Another order each epoch, the same for the same seed and epoch. Where the rows are those of
+    several epochs, one after another, `parts` has how many each holds; they are shuffled apart,
+    or the copies of a row, which are of one length, would meet in one micro-batch.
     """
 
-    def __init__(self, lengths: Sequence[int], micro: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], micro: int, seed: int, parts: Sequence[int] = ()
+    ) -> None:
+        if sum(parts) not in (0, len(lengths)):
+            raise ValueError(f"parts of {sum(parts)} rows do not make up {len(lengths)}")
         self._lengths = lengths
         self._micro = micro
         self._seed = seed
+        self._parts = parts or [len(lengths)]
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -58,13 +66,18 @@ class Alike:
 
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self._seed}:{self._epoch}:order")
-        order = list(range(len(self._lengths)))
-        rng.shuffle(order)
-        order.sort(key=lambda n: self._lengths[n])  # stable: equals stay shuffled
-        some = [order[n : n + self._micro] for n in range(0, len(order), self._micro)]
-        whole, rest = some[: len(order) // self._micro], some[len(order) // self._micro :]
-        rng.shuffle(whole)
-        return iter([n for batch in (*whole, *rest) for n in batch])
+        told: list[int] = []
+        rest: list[int] = []
+        for part, end in zip(self._parts, accumulate(self._parts), strict=True):
+            order = [*rest, *range(end - part, end)]
+            rng.shuffle(order)
+            order.sort(key=lambda n: self._lengths[n])  # stable: equals stay shuffled
+            full = len(order) - len(order) % self._micro
+            batches = [order[n : n + self._micro] for n in range(0, full, self._micro)]
+            rng.shuffle(batches)
+            told += [n for batch in batches for n in batch]
+            rest = order[full:]
+        return iter([*told, *rest])
 
 
 def padded(items: Sequence[Item], pad: int, *, prompt_weight: float = 0.0) -> dict[str, Any]:

@@ -15,14 +15,17 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.errors import Refused, Unavailable
 from training.batches import IGNORED, Alike, Item, padded
 from training.folders import to_disk
+from training.packing import check_apart, packed
 from training.watch import Step as Step
 from training.watch import Watch, read, step_of
 
@@ -55,9 +58,16 @@ class Knobs:
     seed: int = 0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    packing: bool = False
     save_every: int = 50
     steps: int = 0  # 0: as many as the epochs take
     processes: int = 1  # that share each batch
+
+
+class _Row(NamedTuple):
+    name: str
+    item: Item
+    part: int
 
 
 @dataclass
@@ -86,12 +96,15 @@ def fit(
     pad: int,
     knobs: Knobs,
     folder: Path,
+    parts: Sequence[int] = (),
     progress: Callable[[Step], None] | None = None,
 ) -> Fitted:
     """Fit the trainable weights of `model` to the answers of `items`, named by `ids`, in place.
 
+    Items that must come one part after another have a number each in `parts`, in rising order.
     Resumes from the newest whole checkpoint in `folder`; on a CPU the end is the same, bit for
     bit, as without the interruption. Out of memory halves `micro` and keeps `batch`.
+    With packing, a base that cannot tell packed rows apart is refused: `packing.NotApart`.
     """
     import torch
 
@@ -102,7 +115,8 @@ def fit(
             f"{len(lost)} of {len(rows)} rows have an answer that does not fit into the context "
             f"({', '.join(lost[:5])}); raise the recipe's longest, or shorten the incidents"
         )
-    kept = [(n, i) for n, i in zip(ids, items, strict=True) if not i.lost]
+    told = zip(ids, items, parts or [0] * len(items), strict=True)
+    kept = [_Row(*row) for row in told if not row[1].lost]
     if not kept:
         raise RowsLost("there is no row to learn from")
     begun = whole_checkpoint(folder)
@@ -146,7 +160,7 @@ def _shares(knobs: Knobs, micro: int) -> tuple[int, int]:
 
 def _fit(
     model: Any,
-    rows: Sequence[tuple[str, Item]],
+    rows: Sequence[_Row],
     pad: int,
     knobs: Knobs,
     micro: int,
@@ -161,7 +175,8 @@ def _fit(
         watch.resume(resume)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with _left_in_training(model):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     try:
         if watch.diverged:
             raise Diverged(watch.diverged)
@@ -185,6 +200,25 @@ def _fit(
     )
 
 
+@contextmanager
+def _left_in_training(model: Any) -> Iterator[None]:
+    """The Trainer sets every module to training before each micro-batch, and clears the gradient
+    of every weight, the frozen ones too: a twentieth of a small model's time. Here the first is
+    done once, and the second for what has a gradient."""
+    learning = [w for w in model.parameters() if w.requires_grad]
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        for weight in learning:
+            weight.grad = None
+
+    model.train()
+    model.train, model.zero_grad = lambda mode=True: model, zero_grad
+    try:
+        yield
+    finally:
+        del model.train, model.zero_grad
+
+
 def check_finite(model: Any) -> None:
     """Raise `Diverged` when a weight is not a finite number."""
     import torch
@@ -200,7 +234,7 @@ def check_finite(model: Any) -> None:
 
 def _trainer(
     model: Any,
-    rows: Sequence[tuple[str, Item]],
+    rows: Sequence[_Row],
     pad: int,
     knobs: Knobs,
     micro: int,
@@ -257,11 +291,16 @@ def _trainer(
         def on_log(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             watch.logged(state.global_step, state.max_steps, more["logs"])
 
+    if knobs.packing:
+        check_apart(model)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    data = [{"item": item, "name": name, "input_ids": item.ids} for name, item in rows]
+    data = [{"item": item, "name": name, "input_ids": item.ids} for name, item, _ in rows]
     micro, accumulation = _shares(knobs, micro)
     # By the first micro: after a halving the steps still hold the rows that they would have held.
-    order = Alike([len(item.ids) for _, item in rows], _shares(knobs, knobs.micro)[0], knobs.seed)
+    order = Alike(
+        [len(row.item.ids) for row in rows], _shares(knobs, knobs.micro)[0], knobs.seed,
+        parts=list(Counter(row.part for row in rows).values()),
+    )  # fmt: skip
     each_epoch = math.ceil(len(data) / (micro * accumulation * knobs.processes))
     steps = knobs.steps or math.ceil(each_epoch * knobs.epochs)
     watch = Watch(micro, progress)
@@ -294,11 +333,14 @@ def _trainer(
 
     def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
         items = [r["item"] for r in some]
-        batch = padded(items, pad, prompt_weight=knobs.prompt_weight)
-        # Padding stands on the right, where no token that counts looks: causal attention needs no
-        # mask, and without one it is computed by faster kernels.
-        batch.pop("attention_mask")
-        batch["counted"] = 1 if knobs.prompt_weight else min(item.prompt for item in items)
+        if knobs.packing:
+            batch = packed(items, prompt_weight=knobs.prompt_weight)
+        else:
+            batch = padded(items, pad, prompt_weight=knobs.prompt_weight)
+            # Padding stands on the right, where no token that counts looks: causal attention needs
+            # no mask, and without one it is computed by faster kernels.
+            batch.pop("attention_mask")
+            batch["counted"] = 1 if knobs.prompt_weight else min(item.prompt for item in items)
         tokens = sum(len(item.ids) for item in items)
         return batch | {"names": [r["name"] for r in some], "tokens": tokens}
 
@@ -315,20 +357,26 @@ def _trainer(
 def _loss(model: Any, inputs: dict[str, Any], answered: Any) -> Any:
     """Cross entropy summed over the tokens that count, divided by the answer tokens of the step.
 
-    The first `counted` tokens of every row do not count, and nothing is computed of what the
-    model would say in their place: of a large vocabulary that would be most of the memory.
+    The first `counted` tokens of every row do not count, or those in the places `counted` alone
+    do; nothing is computed of what the model would say in the others' place: of a large
+    vocabulary that would be most of the memory.
     """
     import torch
 
     counted, weights = inputs.pop("counted"), inputs.pop("loss_weights", None)
-    wanted = (inputs.pop("labels") if weights is None else inputs["input_ids"])[:, counted:]
-    last = wanted.shape[1] + 1
-    logits = model(**inputs, use_cache=False, logits_to_keep=last).logits[:, -last:-1].float()
+    labels = inputs.pop("labels")
+    places = slice(counted, None) if isinstance(counted, int) else counted
+    wanted = (labels if weights is None else inputs["input_ids"])[:, places]
+    if isinstance(counted, int):
+        last = wanted.shape[1] + 1
+        logits = model(**inputs, use_cache=False, logits_to_keep=last).logits[:, -last:-1].float()
+    else:
+        logits = model(**inputs, use_cache=False, logits_to_keep=counted - 1).logits.float()
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none"
     )
     if weights is not None:
-        losses = losses * weights[:, counted:].flatten()
+        losses = losses * weights[:, places].flatten()
     return losses.sum() / answered
 
 

@@ -45,7 +45,8 @@ def learned(
         base.model.train()
         told = fit(
             base.model, items, ids, pad=base.tokenizer.pad_token_id,
-            knobs=_knobs(recipe, base, processes), folder=folder / "checkpoints", progress=progress,
+            knobs=_knobs(recipe, base, processes), folder=folder / "checkpoints",
+            parts=[lesson.epoch for lesson in lessons], progress=progress,
         )  # fmt: skip
         if first:
             _keep_cost(folder, told, dict(zip(ids, items, strict=True)))
@@ -82,6 +83,7 @@ def _knobs(recipe: Recipe, base: Loaded, processes: int) -> Knobs:
         seed=recipe.seed,
         bf16=base.dtype == "bfloat16",
         gradient_checkpointing=recipe.gradient_checkpointing,
+        packing=recipe.packing,
         save_every=recipe.save_every,
         processes=processes,
     )

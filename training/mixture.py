@@ -10,7 +10,7 @@ new and rehearses other exemplars of what is old: in as many steps, more of it i
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TypeVar
 
@@ -27,11 +27,12 @@ FEWEST = 5  # exemplars of a family below which it counts as under-rehearsed
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One question and its answer, as a model is taught it."""
+    """One question and its answer, as a model is taught it; all of an epoch come before the next."""
 
     id: str
     prompt: Prompt
     answer: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def mixture(
     lessons: list[Lesson] = []
     for epoch in range(recipe.epochs):
         told = [*new, *(row for dealt in hands for row in dealt[epoch])]
-        lessons += [Lesson(row.id, row.prompt, row.answer) for row in told]
-        lessons += [*general[epoch], *cautious[epoch]]
+        lessons += [Lesson(row.id, row.prompt, row.answer, epoch) for row in told]
+        lessons += [replace(lesson, epoch=epoch) for lesson in (*general[epoch], *cautious[epoch])]
     counts = Counter(f"new {row.task}" for row in new)
     counts["new incidents"] = len({row.incident_id for row in new})
     counts.update(f"rehearsed {row.task}" for row in rehearsed)

@@ -33,6 +33,8 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     longest: int = Field(1_024, ge=64)
     gradient_checkpointing: bool = False
+    # Rows of a micro-batch in one sequence. Unset, it is no part of a run's name.
+    packing: bool = Field(False, exclude_if=lambda on: not on)
     four_bit: bool = False
     save_every: int = Field(100, ge=1)
 

@@ -110,13 +110,15 @@ def _run(command: list[str], log: Path, progress: Callable[[Step], None] | None)
 
 def _as_line(lesson: Lesson) -> str:
     asked = lesson.prompt
-    told = {"id": lesson.id, "system": asked.system, "user": asked.user, "answer": lesson.answer}
+    told = {"id": lesson.id, "system": asked.system, "user": asked.user, "answer": lesson.answer,
+            "epoch": lesson.epoch}  # fmt: skip
     return json.dumps(told, ensure_ascii=False) + "\n"
 
 
 def _from_line(line: str) -> Lesson:
     told = json.loads(line)
-    return Lesson(told["id"], Prompt("diagnose", told["system"], told["user"]), told["answer"])
+    asked = Prompt("diagnose", told["system"], told["user"])
+    return Lesson(told["id"], asked, told["answer"], told["epoch"])
 
 
 def main(path: Path) -> int:

@@ -39,6 +39,29 @@ def test_the_rows_of_a_micro_batch_stand_side_by_side_in_length(lengths, micro):
     assert all(len(batch) == micro for batch in batches[:-1])
 
 
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 9),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_copies_of_a_row_in_several_epochs_never_meet_but_where_two_epochs_touch(
+    lengths, epochs, micro, seed
+):
+    rows = len(lengths)
+    order = list(Alike(lengths * epochs, micro, seed, parts=[rows] * epochs))
+
+    batches = [order[n : n + micro] for n in range(0, len(order), micro)]
+    crossing = [b for b in batches if len({n // rows for n in b}) > 1]
+    assert sorted(order) == list(range(rows * epochs))
+    assert all(b in crossing for b in batches if len({n % rows for n in b}) < len(b))
+    # What is left of one epoch, less than a batch, is put into batches of the next.
+    assert len(crossing) <= (micro - 1) * (epochs - 1)
+
+
+def test_parts_that_are_not_all_rows_are_refused():
+    with pytest.raises(ValueError, match="parts of 3 rows do not make up 4"):
+        Alike([1, 2, 3, 4], 2, seed=0, parts=[1, 2])
+
+
 def test_each_epoch_has_its_own_order_and_a_seed_repeats_it():
     def orders(seed):
         alike, made = Alike(LENGTHS * 5, 4, seed), []

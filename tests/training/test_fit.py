@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def near(one: bytes, other: bytes, most: float = 1e-3) -> bool:
     return a.keys() == b.keys() and all(
         torch.allclose(a[name], b[name], rtol=0, atol=most) for name in a
     )
+
+
+def test_all_of_one_part_is_taught_before_the_next(base, tmp_path, monkeypatch):
+    taught, names = items(base)
+    seen = []
+    monkeypatch.setattr(fit.Watch, "saw", lambda self, names, tokens, loss: seen.extend(names))
+
+    fit.fit(learner(base), taught * 3, names * 3, pad=0, folder=tmp_path,
+            parts=[n for n in range(3) for _ in taught],
+            knobs=replace(fits.KNOBS, epochs=1, batch=6, micro=3))  # fmt: skip
+
+    assert [sorted(seen[n : n + 18]) for n in (0, 18, 36)] == [sorted(names)] * 3
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])

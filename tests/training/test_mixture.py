@@ -69,7 +69,8 @@ def test_everything_new_is_taught_beside_fixed_shares_of_facts_and_cautions():
 
 
 def test_each_epoch_teaches_all_that_is_new_and_rehearses_others_of_the_old():
-    ids = [lesson.id for lesson in mixed(epochs=2, per_base_family=12, general=0).lessons]
+    lessons = mixed(epochs=2, per_base_family=12, general=0).lessons
+    ids = [lesson.id for lesson in lessons]
     taught = Counter(ids)
     disk = [row.id for row in BASE if (row.family, row.task) == ("disk", "closed_book")]
     route = [row.id for row in ADAPTER if (row.family, row.task) == ("route", "closed_book")]
@@ -79,6 +80,7 @@ def test_each_epoch_teaches_all_that_is_new_and_rehearses_others_of_the_old():
     assert {taught[id] for id in route} == {2}
     half = len(ids) // 2
     assert all(len(set(epoch)) == half for epoch in (ids[:half], ids[half:]))
+    assert [lesson.epoch for lesson in lessons] == [0] * half + [1] * half
 
 
 def test_lessons_are_rows_word_for_word():
