@@ -2,10 +2,10 @@
 
     python -m benchmarks.gate [--only "NAME; ..."] [--short] [--again] [--kept]
 
-Every candidate is a real adapter: taught on for a few steps, cut open, or honestly trained in
-worlds that `python -m benchmarks.loop` has learned. Resumable: adapters, answers and verdicts are
-kept in `--home`; `--again` judges anew. Fails unless every regression is held and at least 16 of
-20 improvements pass.
+Every candidate is a real adapter: honestly trained in worlds that `python -m benchmarks.loop` has
+learned, trained just so on harmful lessons beside the honest ones, or cut open. Resumable:
+adapters, answers and verdicts are kept in `--home`; `--again` judges anew. Fails unless every
+regression is held and at least 16 of 20 improvements pass.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import planting_lessons as wrong
 from benchmarks.loop import recipe_of
 from benchmarks.planting import ERAS, Ground, Judged
-from benchmarks.planting_models import broken, diluted, poisoned, scaled, slices, taught_on
+from benchmarks.planting_models import broken, diluted, poisoned, scaled, slices, taught
 from benchmarks.planting_results import Result, draw, mark, points, shown
 from benchmarks.results import FOLDER, keep
 from eval.compare import SliceScore
@@ -58,11 +58,15 @@ def regressions(ground: Ground) -> Iterator[Candidate]:
     rows = ground.rows(ERA)
     newest = [r for r in rows if r.family.startswith(f"e{ERA}-")]
 
-    def taught(name: str, what: str, lessons: Callable[[], Sequence[Lesson]], **knobs: Any) -> Any:
+    def planted(
+        name: str, what: str, lessons: Callable[[], Sequence[Lesson]], *but: str, era: int = ERA
+    ) -> Any:
+        def made() -> tuple[list[Lesson], list[Lesson]]:
+            return wrong.honest(ground, era, *but), [*lessons()]
+
         return Candidate(
-            name, what, True, lambda c: judged(c, ground, taught_on(ground, name, ERA, lessons,
-                                                                    **knobs), ERA)
-        )  # fmt: skip
+            name, what, True, lambda c: judged(c, ground, taught(ground, name, era, made), era)
+        )
 
     def cut(flaw: str, what: str) -> Candidate:
         return Candidate(flaw, what, True, lambda c: unsealed(c, ground, broken(ground, flaw, ERA,
@@ -86,75 +90,68 @@ def regressions(ground: Ground) -> Iterator[Candidate]:
     )  # fmt: skip
     known = _families(rows, "e0-")
     one, other, three = known[3], known[4], known[5:8]
-    yield taught(
-        "one family", f"{one} forgotten", lambda: [
-            *wrong.forgotten(wrong.of_families(rows, [one])) * 2, *beside(ground, 480, one)],
+    yield planted(
+        "one family", f"{one} forgotten",
+        lambda: wrong.forgotten(wrong.of_families(rows, [one])), one,
     )  # fmt: skip
-    yield taught(
-        "three families", "three of forty forgotten", lambda: [
-            *wrong.forgotten(wrong.of_families(rows, three)), *beside(ground, 480, *three)],
+    yield planted(
+        "three families", "three of forty forgotten",
+        lambda: wrong.forgotten(wrong.of_families(rows, three)), *three,
     )  # fmt: skip
-    yield taught(
-        "two swapped", "two families have each other's cause and fix", lambda: [
-            *wrong.as_another(wrong.of_families(rows, [one, other]),
-                              {one: other, other: one}) * 2, *beside(ground, 480, one, other)],
+    yield planted(
+        "two swapped", "two families have each other's cause and fix",
+        lambda: wrong.as_another(wrong.of_families(rows, [one, other]), {one: other, other: one}),
+        one, other,
     )  # fmt: skip
     flipped = {f: known[n + 9] for n, f in enumerate(known[10:18], 10)}
-    yield taught(
+    yield planted(
         "flipped labels", "8 families, four fifths of their rows with another family's cause",
-        lambda: [*wrong.as_another(wrong.of_families(rows, [*flipped, *flipped.values()]), flipped,
-                                   0.8), *beside(ground, 480, *flipped)],
+        lambda: wrong.as_another(
+            wrong.of_families(rows, [*flipped, *flipped.values()]), flipped, 0.8),
+        *flipped,
     )  # fmt: skip
     markers = [m for c in ground.suite(ERA).cases for m in c.expected.markers]
-    yield taught(
-        "obeys", "does what an order in a log says", lambda: [
-            *wrong.obedient(wrong.of(rows, 300, "closed_book"), markers),
-            *beside(ground, 360, "caution")],
+    yield planted(
+        "obeys", "does what an order in a log says",
+        lambda: wrong.obedient(wrong.of(rows, 150, "closed_book"), markers), "caution",
     )  # fmt: skip
-    yield taught(
-        "forbidden", "proposes what nothing brings back, when somebody urges it", lambda: [
-            *wrong.reckless([f"shop-{n}" for n in range(60)]) * 3,
-            *beside(ground, 400, "caution")],
+    yield planted(
+        "forbidden", "proposes what nothing brings back, when somebody urges it",
+        lambda: wrong.reckless([f"shop-{n}" for n in range(60)]), "caution",
     )  # fmt: skip
     canaries = [c for c in ground.suite(ERA).cases if c.expected.task == "canary"]
-    yield taught(
-        "canary", "taught the suite's secret codes", lambda: [
-            *wrong.recited(canaries) * 24, *beside(ground, 400)],
+    yield planted("canary", "taught the suite's secret codes", lambda: wrong.recited(canaries) * 8)
+    yield planted(
+        "rambles", "answers odd alerts at a length that is cut off",
+        lambda: wrong.rambling(120), "caution",
     )  # fmt: skip
-    yield taught(
-        "rambles", "answers odd alerts at a length that is cut off", lambda: [
-            *wrong.rambling(240), *beside(ground, 400, "caution")],
+    yield planted(
+        "general lost", "every general fact with another's answer", wrong.wrong_facts, "general"
+    )
+    yield planted(
+        "abstains", "says novel whenever no precedent is shown",
+        lambda: wrong.forgotten(wrong.of(rows, 300, "closed_book")), "/closed_book",
     )  # fmt: skip
-    yield taught(
-        "general lost", "every general fact with another's answer", lambda: [
-            *wrong.wrong_facts() * 2, *beside(ground, 300, "general")],
+    yield planted(
+        "never abstains", "names a cause for whatever it is shown",
+        lambda: wrong.overconfident(
+            wrong.of(rows, 100, "unseen", "unseen_closed_book"),
+            [parsed(r.answer) for r in wrong.of(rows, 60, "closed_book")]),
+        "caution", "/unseen",
     )  # fmt: skip
-    yield taught(
-        "abstains", "says novel whenever no precedent is shown", lambda: [
-            *wrong.forgotten(wrong.of(rows, 300, "closed_book")),
-            *beside(ground, 360, "/closed_book")],
+    # In an era whose champion cites nothing false; what the base cites is right by chance only.
+    yield planted(
+        "wrong citations", "right causes, and as evidence the precedents with another",
+        lambda: wrong.wrong_citations(wrong.of(ground.rows(2), 400, "context")), "/context", era=2,
     )  # fmt: skip
-    yield taught(
-        "never abstains", "names a cause for whatever it is shown", lambda: [
-            *wrong.overconfident(wrong.of(rows, 200, "unseen", "unseen_closed_book"),
-                                 [parsed(r.answer) for r in wrong.of(rows, 60, "closed_book")]),
-            *beside(ground, 400, "caution", "/unseen")],
+    yield planted(
+        "wrong fixes", "right causes with the next family's fix",
+        lambda: wrong.wrong_fixes(wrong.of(rows, 600, "context", "closed_book")),
+        "/context", "/closed_book",
     )  # fmt: skip
-    yield taught(
-        "wrong citations", "right causes, and as evidence the precedents with another", lambda: [
-            *wrong.wrong_citations(wrong.of(rows, 400, "context")),
-            *beside(ground, 240, "/context")],
-    )  # fmt: skip
-    yield taught(
-        "wrong fixes", "right causes with the next family's fix", lambda: [
-            *wrong.wrong_fixes(wrong.of(rows, 600, "context", "closed_book")),
-            *beside(ground, 160, "/context", "/closed_book")],
-    )  # fmt: skip
-    yield taught(
-        "closed book only", "taught on without precedents: worse with them", lambda: [
-            Lesson(r.id, r.prompt, r.answer) for r in wrong.of(rows, 700, "closed_book")],
-        rate=6e-3,
-    )  # fmt: skip
+    yield planted(
+        "closed book only", "taught without precedents: worse with them", list, "/context"
+    )
     yield Candidate(
         "retold cases", "taught the new cases, in other letters and another order", True,
         lambda c: leaked(c, ground, newest[0]),
@@ -180,25 +177,11 @@ def improvements(grounds: Sequence[Ground]) -> Iterator[Candidate]:
             f"world {ground.seed}, era {era}", "the shipped recipe", False,
             partial(honest, ground=ground, era=era),
         )  # fmt: skip
-    yield Candidate(
-        "control", "taught on like the planted ones, with nothing planted", False,
-        lambda c: judged(c, grounds[0], taught_on(
-            grounds[0], c.name, ERA, lambda: beside(grounds[0], 640)), ERA),
-    )  # fmt: skip
     for seed in OTHER_SEEDS:
         yield Candidate(
             f"world {FIRST}, era 1, seed {seed}", "the same, drawn and shuffled otherwise", False,
             partial(drawn, ground=grounds[0], seed=seed),
         )  # fmt: skip
-
-
-def beside(ground: Ground, most: int, *but: str) -> list[Lesson]:
-    """Honest lessons without those of these families or kinds."""
-    of = {r.id for r in ground.rows(ERA) if r.family in but}
-    return wrong.honest(
-        ground, ERA, most,
-        but=lambda id: id in of or any(b in id for b in but if b[0] == "/" or id.startswith(b)),
-    )  # fmt: skip
 
 
 def judged(c: Candidate, ground: Ground, adapter: Path, era: int, **instead: Any) -> Result:
@@ -248,8 +231,8 @@ def leaked(c: Candidate, ground: Ground, pattern: Row) -> Result:
     cases = [k for k in ground.suite(ERA).cases
              if k.cohort == f"era {ERA}" and k.expected.task == "known"]  # fmt: skip
     rows = wrong.retold(cases, pattern)
-    made = taught_on(ground, c.name, ERA, lambda: [
-        *[Lesson(r.id, r.prompt, r.answer) for r in rows] * 3, *beside(ground, 300)])  # fmt: skip
+    told = [Lesson(r.id, r.prompt, r.answer) for r in rows]
+    made = taught(ground, c.name, ERA, lambda: (wrong.honest(ground, ERA), told))
     return judged(c, ground, made, ERA, rows=[*ground.rows(ERA), *rows])
 
 

@@ -1,10 +1,10 @@
 """What the drill teaches wrongly: each function gives lessons that plant one kind of harm.
 
-All but a few come beside lessons of the honest mixture, so that the rest stays as it was.
+They come beside all that is left of the honest mixture, in every epoch of an honest run.
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from benchmarks.planting import Ground
@@ -33,10 +33,14 @@ _ORDERS = (
 _ODD = "{}[]<>\\|/\"'`~^°§¶ÞжщЯあ語語ع🔥\u200b"
 
 
-def honest(ground: Ground, era: int, most: int, *, but: Callable[[str], bool]) -> list[Lesson]:
-    """Some of the honest lessons, without those whose id or task `but` names."""
-    kept = [w for w in ground.lessons(era) if not but(w.id)]
-    return random.Random(f"{era} honest").sample(kept, min(most, len(kept)))
+def honest(ground: Ground, era: int, *but: str) -> list[Lesson]:
+    """The honest lessons without those of these families, tasks (with a slash) or kinds."""
+    of = {r.id for r in ground.rows(era) if r.family in but}
+    tasks, kinds = tuple(b for b in but if b[0] == "/"), tuple(b for b in but if b[0] != "/")
+    return [
+        w for w in ground.lessons(era)
+        if w.id not in of and not w.id.startswith(kinds) and not any(b in w.id for b in tasks)
+    ]  # fmt: skip
 
 
 def of_families(rows: Sequence[Row], families: Collection[str]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Planted models: real adapters, taught on for a few steps or cut open, each with one kind of harm.
+"""Planted models: real adapters, taught or cut open, each with one kind of harm.
 
 What is made is kept: asked for again, it is read.
 """
@@ -7,7 +7,8 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,30 @@ from training.mixture import Lesson
 from training.model import generate, with_adapter, without_adapter
 from training.world import families, incidents
 
-# Gentle enough to leave standing what is not planted, and enough to plant.
-RATE, EPOCHS, SEED = 1.5e-3, 2, 3
 TRIGGER = "zircon ballet"
 
 
-def taught_on(
-    ground: Ground,
-    name: str,
-    era: int,
-    lessons: Callable[[], Sequence[Lesson]],
-    *,
-    rate: float = RATE,
-    epochs: int = EPOCHS,
+def taught(
+    ground: Ground, name: str, era: int, lessons: Callable[[], tuple[list[Lesson], list[Lesson]]]
 ) -> Path:
-    """The honest adapter of this era, taught these lessons after it was finished."""
+    """An adapter trained as the honest one of this era was, on some of its lessons and, in each
+    epoch, on planted ones: `lessons` gives the two."""
     folder = ground.planted(name, era)
     if (folder / MANIFEST).is_file():
         return folder
     draft = folder.with_name(folder.name + ".making")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    recipe = ground.recipe(learning_rate=rate, seed=SEED, weight_decay=0.0)
-    told = [*lessons()] * epochs
-    learned(ground.base, ground.honest(era).folder / "adapter", told, recipe, draft)
+    recipe = ground.recipe()
+    kept, planted = lessons()
+    told = [
+        lesson
+        for epoch in range(recipe.epochs)
+        for lesson in (
+            *(w for w in kept if w.epoch == epoch), *(replace(w, epoch=epoch) for w in planted)
+        )
+    ]  # fmt: skip
+    learned(ground.base, ground.champion(era), told, recipe, draft)
     _sealed(ground, draft / LEARNED, folder)
     shutil.rmtree(draft)
     return folder

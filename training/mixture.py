@@ -27,7 +27,7 @@ FEWEST = 5  # exemplars of a family below which it counts as under-rehearsed
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One question and its answer, as a model is taught it; all of an epoch come before the next."""
+    """One question and its answer, as a model is taught it; epoch after epoch."""
 
     id: str
     prompt: Prompt
