@@ -55,8 +55,7 @@ class Tally:
     gained: int
     lost: int
     clusters: int
-    low: float  # one-sided 95 % bounds of the difference, the clusters drawn from many
-    low_here: float  # the same for these clusters and no others
+    low: float  # one-sided 95 % bounds of the difference
     high: float
     p_better: float
     p_worse: float
@@ -187,12 +186,21 @@ def tally(pairs: Sequence[Pair]) -> Tally:
         gained=gained,
         lost=lost,
         clusters=len(set(clusters)),
-        low=min(tango := tango_lower(gained, lost, n), clustered_lower(differences, clusters)),
-        low_here=tango,
+        low=min(tango_lower(gained, lost, n), clustered_lower(differences, clusters)),
         high=tango_upper(gained, lost, n),
         p_better=p_better(*cases),
         p_worse=p_worse(*cases),
     )
+
+
+def low_here(pairs: Sequence[Pair]) -> float:
+    """The lower bound for these clusters, which are no sample of others: Tango's, and where a case
+    is asked in two arms, the bootstrap's over cases if that is lower."""
+    gained, lost = (sum(sign * p.difference > 0 for p in pairs) for sign in (1, -1))
+    bound, cases = tango_lower(gained, lost, len(pairs)), [p.case for p in pairs]
+    if len(set(cases)) < len(cases):
+        bound = min(bound, clustered_lower([p.difference for p in pairs], cases))
+    return bound
 
 
 @dataclass(frozen=True, slots=True)

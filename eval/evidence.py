@@ -42,8 +42,10 @@ class Rules:
     fewest_new: int = 20
     # 248 pairs with 10 % discordance prove it with 80 % power; 3 points would take 687.
     pooled_margin: float = 0.05
-    # A cohort has some 100 cases: 5 points in each could not be proved of an equal model.
-    slice_margin: float = 0.10
+    # A cohort has some 80 cases in two arms. Held to 10 points in each arm, one that nothing
+    # changed would pass in two cases of three; so, in 19 of 20 (python -m benchmarks.power).
+    cohort_margin: float = 0.10
+    arm_margin: float = 0.15
     # With fewer, even an answer that never changed proves no margin of 10 points with room to err.
     fewest_in_slice: int = 40
     # A family that keeps three quarters of its right answers is known; of fewer than four cases

@@ -7,6 +7,7 @@ answer may name the right cause, propose another failure's fix and cite what say
 from collections import defaultdict
 from collections.abc import Iterator
 from math import comb
+from typing import NamedTuple
 
 from eval.compare import ARM_WORDS, Pair
 from eval.evidence import Check, Finding, Trial
@@ -55,34 +56,46 @@ def each_family(trial: Trial) -> Iterator[Finding]:
 
 def rest_of_answer(trial: Trial) -> Iterator[Finding]:
     """Whether fixes and citations are as right as before, where both models have the cause."""
-    yield from _rest(trial, "fix", "the fix on record", ("closed_book", "retrieval"))
-    yield from _rest(trial, "citation", "no precedent cited that had another", ("retrieval",))
+    rules, before, after = trial.rules, trial.evidence.incumbent, trial.evidence.challenger
+    parts = {
+        "the fix on record": _part(before, after, "fix", ("closed_book", "retrieval")),
+        "no precedent cited that had another": _part(before, after, "citation", ("retrieval",)),
+    }
+    fallen = rejected({n: p.p_worse for n, p in parts.items() if p}, alpha=rules.alpha)
+    for name, part in parts.items():
+        if part is None:
+            continue
+        rule = (
+            f"where both name the right cause, {name}: not worse by {100 * rules.least_loss:g} "
+            f"points or more at p < {rules.alpha:g} (exact McNemar, Holm over fixes and citations)"
+        )
+        words = (
+            f"Right causes with {name}: {part.after:.1%}, before {part.before:.1%}, on {part.n} "
+            f"answers; p = {part.p_worse:.2g}."
+        )
+        fell = name in fallen and part.after - part.before <= -rules.least_loss
+        yield Finding(_CHECK, "fail" if fell else "pass", words, rule, part._asdict())
 
 
-def _rest(trial: Trial, score: str, right: str, arms: tuple[Arm, ...]) -> Iterator[Finding]:
-    rules = trial.rules
-    rule = (
-        f"where both name the right cause, {right}: not worse by {100 * rules.least_loss:g} points "
-        f"or more at p < {rules.alpha:g} (exact McNemar)"
-    )
-    before = _scores(trial.evidence.incumbent, score, arms)
-    after = _scores(trial.evidence.challenger, score, arms)
-    both = sorted(before.keys() & after.keys())
+class _Part(NamedTuple):
+    n: int
+    before: float
+    after: float
+    p_worse: float
+
+
+def _part(before: Transcript, after: Transcript, score: str, arms: tuple[Arm, ...]) -> _Part | None:
+    """How often this part of the answer is right, where both models have the cause."""
+    was, now = _scores(before, score, arms), _scores(after, score, arms)
+    both = sorted(was.keys() & now.keys())
     if not both:
-        return
+        return None
     changed: dict[str, int] = defaultdict(int)
     for key in both:
-        changed[key[0]] += after[key] - before[key]
+        changed[key[0]] += now[key] - was[key]
     gained, lost = (sum(sign * c > 0 for c in changed.values()) for sign in (1, -1))
-    was, now = (sum(held[key] for key in both) / len(both) for held in (before, after))
-    p = p_worse(gained, lost)
-    words = (
-        f"Right causes with {right}: {now:.1%}, before {was:.1%}, on {len(both)} answers; "
-        f"p = {p:.2g}."
-    )
-    fell = p < rules.alpha and now - was <= -rules.least_loss
-    numbers = {"n": len(both), "before": was, "after": now, "p_worse": p}
-    yield Finding(_CHECK, "fail" if fell else "pass", words, rule, numbers)
+    shares = (sum(held[key] for key in both) / len(both) for held in (was, now))
+    return _Part(len(both), *shares, p_worse(gained, lost))
 
 
 def _scores(told: Transcript, score: str, arms: tuple[Arm, ...]) -> dict[tuple[str, Arm], int]:

@@ -14,6 +14,7 @@ from eval.compare import (
     Incomparable,
     SliceScore,
     Tally,
+    low_here,
     slice_scores,
     tally,
 )
@@ -131,35 +132,50 @@ def retention(trial: Trial) -> Iterator[Finding]:
 
 
 def each_slice(trial: Trial) -> Iterator[Finding]:
-    """Whether each older cohort is still known in each arm; one may fall while the sum holds.
+    """Whether each older cohort is still known, in each arm; one may fall while the sum holds.
 
     A cohort is of certain families and all of them are in it: they are no sample of others, so the
     bound is that of the pairs, and which family was lost is looked at apart (`finer`).
     """
     rules, retained = trial.rules, trial.evidence.retained
-    rule = (
-        f"each older cohort and arm: lower 95 % bound above {points(-rules.slice_margin)} where it "
-        f"has {rules.fewest_in_slice} cases, and not worse by {points(rules.least_loss)} or more "
-        f"at p < {rules.alpha:g} (McNemar, Holm)"
-    )
     slices = {(c, arm): trial.against_champion.of([c], [arm]) for c in retained for arm in ARMS}
     tallies = {name: tally(pairs) for name, pairs in slices.items() if pairs}
     fallen = rejected({name: t.p_worse for name, t in tallies.items()}, alpha=rules.alpha)
-    for name, t in tallies.items():
-        ruling: Ruling = "pass"
-        words = f"{named(*name)}: {changed(t)}; lower bound {points(t.low_here)}"
-        if name in fallen and t.difference <= -rules.least_loss:
-            ruling, words = "fail", f"{words}; worse at p = {t.p_worse:.2g}"
-        elif t.n < rules.fewest_in_slice:
-            ruling, words = "note", f"{words}; unproven, too few cases"
-        elif t.low_here <= -rules.slice_margin:
-            ruling = "inconclusive"
-        yield Finding("each slice", ruling, f"{words}.", rule, _numbers(t) | {"low": t.low_here})
+    for (cohort, arm), t in tallies.items():
+        is_fallen = (cohort, arm) in fallen and t.difference <= -rules.least_loss
+        yield _slice(trial, cohort, (arm,), t, is_fallen)
+    for cohort in retained:
+        if pairs := trial.against_champion.of([cohort]):
+            yield _slice(trial, cohort, ARMS, tally(pairs), is_fallen=False)
     if not retained and trial.evidence.champion is None:
+        rule = "each older cohort, in each arm and in both"
         yield Finding("each slice", "pass", "The suite holds no older cohort yet.", rule)
     elif tallies and all(t.n < rules.fewest_in_slice for t in tallies.values()):
         words = "No older slice has enough cases; they are only held together."
-        yield Finding("each slice", "pass", words, rule)
+        yield Finding("each slice", "pass", words, "the retention of all older cohorts together")
+
+
+def _slice(trial: Trial, cohort: str, arms: tuple[Arm, ...], t: Tally, is_fallen: bool) -> Finding:
+    """One older cohort in one arm, which may have fallen, or in both together."""
+    rules, pairs = trial.rules, trial.against_champion.of([cohort], arms)
+    margin = rules.arm_margin if len(arms) == 1 else rules.cohort_margin
+    rule = (
+        f"each older cohort: lower 95 % bound above {points(-rules.cohort_margin)} in both arms "
+        f"together and above {points(-rules.arm_margin)} in each, where it has "
+        f"{rules.fewest_in_slice} cases, and in no arm worse by {points(rules.least_loss)} or more "
+        f"at p < {rules.alpha:g} (McNemar, Holm)"
+    )
+    low = low_here(pairs)
+    name = named(cohort, arms[0]) if len(arms) == 1 else f"{cohort}, both arms"
+    words = f"{name}: {changed(t)}; lower bound {points(low)}"
+    ruling: Ruling = "pass"
+    if is_fallen:
+        ruling, words = "fail", f"{words}; worse at p = {t.p_worse:.2g}"
+    elif len({p.case for p in pairs}) < rules.fewest_in_slice:
+        ruling, words = "note", f"{words}; unproven, too few cases"
+    elif low <= -margin:
+        ruling = "inconclusive"
+    return Finding("each slice", ruling, f"{words}.", rule, _numbers(t) | {"low": low})
 
 
 def anchor(trial: Trial) -> Iterator[Finding]:
