@@ -46,8 +46,9 @@ bench: $(STAMP)  ## measure quality, speed and memory; results in benchmarks/res
 gate-drill: $(STAMP)  ## plant regressions and honest improvements; the gate must tell one from the other
 	@$(BIN)/python -m benchmarks.gate
 
-drill: $(STAMP)  ## kill a turn of the loop at each of its points; the next one must finish it, once
+drill: $(STAMP)  ## kill and stop a turn of the loop at each of its points; the next one must finish it, once
 	@$(BIN)/python -m benchmarks.kills
+	@$(BIN)/python -m benchmarks.outages
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

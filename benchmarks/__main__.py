@@ -30,6 +30,7 @@ STEPS = {
     "footprint": "How much memory and time does a large model take?",
     "swap": "Are models swapped without a failed answer?",
     "kills": "Is a killed turn finished, once?",
+    "outages": "And one that loses its database, its disk or its clock?",
 }
 STATE = Path(__file__).parent / ".cache" / "bench.json"
 

@@ -94,8 +94,8 @@ def _part(before: Transcript, after: Transcript, score: str, arms: tuple[Arm, ..
     for key in both:
         changed[key[0]] += now[key] - was[key]
     gained, lost = (sum(sign * c > 0 for c in changed.values()) for sign in (1, -1))
-    shares = (sum(held[key] for key in both) / len(both) for held in (was, now))
-    return _Part(len(both), *shares, p_worse(gained, lost))
+    share, later = (sum(held[key] for key in both) / len(both) for held in (was, now))
+    return _Part(len(both), share, later, p_worse(gained, lost))
 
 
 def _scores(told: Transcript, score: str, arms: tuple[Arm, ...]) -> dict[tuple[str, Arm], int]:

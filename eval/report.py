@@ -183,6 +183,7 @@ def _measured_on(evidence: Evidence) -> dict[str, str]:
         "suite": f"{header.suite} ({header.suite_hash[:12]})",
         "prompt": header.prompt_hash,
         "base": header.base_hash,
+        "answered_by": str(header.decode.get("endpoint", "the model loaded here")),
         "adapter": header.adapter_sha256 or "none",
         "challenger_answers": evidence.challenger.digest,
         "champion_answers": evidence.incumbent.digest,

@@ -37,7 +37,7 @@ class Elsewhere:
         decode = {
             **DECODE,
             "constrained": endpoint.keeps_form(),
-            "endpoint": f"{known.host.kind} {known.base}",
+            "endpoint": known.told,
             "likelihoods": known.host.tells_likelihoods and tokenizer is not None,
         }
         return cls(endpoint, base_hash, tokenizer, decode)

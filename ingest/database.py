@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ingest.errors import Refused, StoreBusy, StoreUnreachable, Unavailable
 from ingest.outages import file_of, in_our_words, make_folder, name_of, outage
@@ -86,7 +86,7 @@ class Database:
                 yield locked
             finally:
                 if locked:
-                    connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": number})
+                    _let_go(connection, number)
 
     def sweep(self, *, wait_s: float = 1.0) -> None:
         """Let what was deleted leave SQLite's write-ahead log too.
@@ -114,6 +114,17 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _let_go(connection: Connection, number: int) -> None:
+    """Give the lock back; one whose connection was lost is free already, and that is no failure of
+    what was done meanwhile."""
+    try:
+        connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": number})
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        log.warning("store.lock_lost why=%r", str(error.orig).strip())
 
 
 def slices(items: Sequence[Item], size: int = 500) -> Iterator[Sequence[Item]]:

@@ -38,6 +38,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a fault of ours, 2 refused, 3 done in part, 4 unavailable, "
     "5 not sound.  Data folder: SCARWISE_HOME.",
     no_args_is_help=True,
+    context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,

@@ -45,6 +45,42 @@ def findings(report: Mapping[str, Any]) -> list[Found]:
     return sorted(found, key=lambda f: places.get(f.ruling, len(places)))
 
 
+def in_one_sentence(report: Mapping[str, Any]) -> str | None:
+    """The verdict as the gate puts it; None where the report has no such sentence."""
+    said = report.get("in_one_sentence")
+    return said if isinstance(said, str) and said else None
+
+
+def next_step(model: Mapping[str, Any], *, frozen: bool) -> str:
+    """What a person may do about this model now, and by which command."""
+    promote = f"`scarwise promote {model['version']} --reason ...`"
+    signed = f"who knows better signs for it, with --override: {promote}"
+    is_served, taught = "champion" in model["marks"], "It was taught what was forgotten since:"
+    if model["tainted"] and is_served:
+        return f"{taught} `scarwise retrain` and promote another, or `scarwise rollback`."
+    if model["tainted"]:
+        return f"{taught} `scarwise retrain` makes another; {signed}."
+    if is_served:
+        return "It is the champion; `scarwise rollback --reason ...` takes it down."
+    if model["verdict"] is None:
+        return "The gate has not judged it: `scarwise retrain` finishes the turn that made it."
+    if model["verdict"] == "inconclusive":
+        return (
+            "It is held, for too little was proved: see what is not proven. More resolved "
+            f"incidents prove more, at the next `scarwise retrain`; {signed}."
+        )
+    if model["verdict"] == "fail":
+        return (
+            "It is held, for something is shown to be wrong with it: see what failed. The next "
+            f"`scarwise retrain` makes another of what is new by then; {signed}."
+        )
+    if frozen:
+        return "It passed, and promotion is frozen: `scarwise thaw` ends that."
+    if model["promoted_at"]:
+        return f"It was served and taken down, see what was done with it; again: {promote}."
+    return f"It passed and waits for a person: read what the gate found, then {promote}."
+
+
 def _found(told: Mapping[str, Any]) -> Found:
     check, ruling, words, rule = (str(told.get(name) or "") for name in _WORDS)
     numbers = told.get("numbers")

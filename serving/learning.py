@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ingest.errors import Unavailable
 from serving.commands.bar import Bar
 from serving.footing import already_taught, dataset_of_base, loaded_base, recipe_of
 from serving.retrain import Ended, Telling, due, retrain
@@ -16,6 +17,8 @@ from training import base, dataset
 from training.base import Base
 from training.fit import Step
 from training.train import Trained, train
+
+_GOES_ON = "the next `scarwise retrain` goes on with it"
 
 
 def built(settings: Settings) -> tuple[Base, bool]:
@@ -88,7 +91,7 @@ def turn(
     chosen = recipe_of(settings, recipe) if recipe else None
     service = Service.open(settings)
     try:
-        with _stoppable(), Bar("retraining", None) as bar:
+        with stoppable(), Bar("retraining", None) as bar:
             telling = telling_on(bar)
             service.warm(progress=lambda p: bar.note(p.step))
             service.embed_all(lambda p: telling.at("embedding", p.done, p.total))
@@ -96,6 +99,9 @@ def turn(
                 service.store, service.index, settings, actor=actor, if_due=if_due,
                 chosen=chosen, telling=telling,
             )  # fmt: skip
+    except Unavailable:
+        print(f"scarwise: the turn is cut off; {_GOES_ON}", file=sys.stderr)
+        raise
     finally:
         service.remove_forgotten()  # what was forgotten meanwhile may have been written once more
         service.close()
@@ -118,7 +124,7 @@ def _not_due(settings: Settings) -> Ended | None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Let a signal unwind this process instead of ending it amid a step."""
     if threading.current_thread() is not threading.main_thread():  # nobody else may be signalled
         yield
@@ -132,7 +138,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _stop(number: int, frame: Any) -> None:
-    print("scarwise: stopped; the next `scarwise retrain` goes on with it", file=sys.stderr)
+    print(f"scarwise: stopped; {_GOES_ON}", file=sys.stderr)
     raise SystemExit(128 + number)
 
 

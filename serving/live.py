@@ -85,40 +85,21 @@ def base_with(base_hash: str, bases: Path) -> Path:
     return found
 
 
-def check(model: Registered, home: Path) -> None:
-    """Raises `AdapterUnsound` when the files are not what was registered."""
+def check(model: Registered, home: Path, *, quick: bool = False) -> None:
+    """Raises `AdapterUnsound` when the files are not what was registered; `quick`, by their hashes
+    alone, with nothing heavy loaded."""
     if model.prompt_hash != prompt_hash():
         raise AdapterUnsound(
             f"it was trained under the prompt {model.prompt_hash} and this version asks with "
-            f"{prompt_hash()}; retrain it"
+            f"{prompt_hash()}; `scarwise retrain` makes one that is not"
         )
-    found = adapters.verify(home / model.folder, model.base_hash, prompt_hash())
+    verify = adapters.sealed if quick else adapters.verify
+    found = verify(home / model.folder, model.base_hash, prompt_hash())
     if found.sha256 != model.adapter_sha256:
         raise AdapterUnsound(
             f"its weights hash to {found.sha256[:12]} and {model.adapter_sha256[:12]} "
             "was registered; restore the folder, or retrain it"
         )
-
-
-def try_out(
-    store: Store, home: Path, there: There | None, version: int, *, signed: bool
-) -> str | None:
-    """Before it is promoted: have this model loaded at the endpoint, and answer.
-
-    Why that cannot be told now, where the endpoint is not reached: the promotion may stand, for the
-    service has it loaded before it follows. Raises `Refused` where it never could. What the
-    promotion itself will refuse, `signed` for or not, is not tried.
-    """
-    model, pointer = registry.get(store, version), registry.pointer(store)
-    is_open = signed or not registry.against(model)
-    if there is None or pointer.frozen or pointer.champion == version or not is_open:
-        return None
-    try:
-        check(model, home)
-        there.take(model, home / model.folder)
-    except Unavailable as error:
-        return f"it is not answering yet: {error}"
-    return None
 
 
 class Live:

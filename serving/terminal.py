@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from serving.comparison import figures, findings
+from serving.comparison import figures, findings, in_one_sentence
 
 VERDICTS = {
     "fixed_it": "fixed it",
@@ -76,7 +76,7 @@ def outcomes_in_words(outcomes: dict[str, int]) -> str:
     return ", ".join(f"{words} {outcomes[v]}" for v, words in VERDICTS.items() if outcomes.get(v))
 
 
-_RULING_WORDS = {"pass": "held", "fail": "FAILED", "inconclusive": "UNPROVEN", "note": "note"}
+_RULING_WORDS = {"pass": "passed", "fail": "FAILED", "inconclusive": "UNPROVEN", "note": "note"}
 _VERDICT_STYLE = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 
 
@@ -91,6 +91,9 @@ def show_model(out: Console, model: dict[str, Any]) -> None:
     out.print(Text("  ".join(f for f in facts if f), style="dim"))
     if model["tainted"]:
         out.print(Text(f"tainted: it was taught {', '.join(model['tainted'])}", style="yellow"))
+    for told in (in_one_sentence(model["report"]), model["next"]):
+        if told:
+            out.print(Text(f"\n{told}"))
     for found in findings(model["report"]):
         numbers = "  ".join(f"{name} {figure}" for name, figure in found.numbers)
         _section(out, f"{found.check}: {_RULING_WORDS.get(found.ruling, found.ruling)}")

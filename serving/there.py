@@ -96,6 +96,7 @@ class There:
                 f"it was trained on the base {model.base_hash}, and the one that training.base "
                 f"names, for which the endpoint's is taken, is {known}; set both back, or retrain"
             )
+        self._refuse_other_weights(model)
         self.endpoint.take(model.name, folder)
         self._rests_until, self.trouble = 0.0, None
 
@@ -109,6 +110,18 @@ class There:
             self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.endpoint.close()
+
+    def _refuse_other_weights(self, model: Registered) -> None:
+        """Refuse what was judged on a base in four bits here: the one there answers otherwise."""
+        if not model.base_hash.endswith(NF4):
+            return
+        there, judged = self.endpoint.found().told, model.report.get("measured_on", {})
+        if judged.get("answered_by") != there:
+            raise AdapterUnsound(
+                f"it was trained and judged on its base in four bits, and {there} is another: what "
+                "was judged would not be what is served. Leave serve.endpoint empty to serve it "
+                "here, or have it judged there: serve.endpoint_evaluates = true, `scarwise retrain`"
+            )
 
     def _begun(self, asked: Prompt, adapter: str, until: float) -> Future[str]:
         with self._lock:

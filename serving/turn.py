@@ -19,7 +19,7 @@ from eval.replay import folder_of, kept_replay
 from eval.suite import Suite, SuiteUnsound, frozen, read_suite, suite_versions
 from eval.transcript import Transcript
 from ingest import retrainings
-from ingest.errors import Unknown, Unreadable
+from ingest.errors import Unavailable, Unknown, Unreadable
 from ingest.lessons import embargoed, taught
 from ingest.retrainings import Retraining
 from ingest.store import Store
@@ -37,7 +37,7 @@ from serving.settings import Settings
 from serving.there import asked_base
 from training import adapters, dataset, registry, succession, tracking
 from training.fit import Diverged, Step
-from training.mlflow_place import MlflowUnreachable, Place
+from training.mlflow_place import Place
 from training.model import Loaded
 from training.recipe import Recipe
 from training.registry import Registered
@@ -349,7 +349,7 @@ class Turn:
         self.telling.note("telling MLflow")
         try:
             tracking.flush(place_of(self.settings), self.store)
-        except MlflowUnreachable as error:
+        except Unavailable as error:  # the turn has ended, and how is noted
             return str(error)
         return None
 

@@ -20,6 +20,7 @@ from ingest.incident import (
 )
 from ingest.store import Store, Stored
 from retrieval.search import Answer, Hit, Question
+from serving.comparison import next_step
 from training import registry
 from training.lineage import Lesson
 from training.registry import Pointer, Registered
@@ -168,7 +169,11 @@ class SearchAnswer(BaseModel):
 
 
 class PointerView(BaseModel):
-    """Versions; null is the base itself. `changed` is false when it stood so already."""
+    """Versions; null is the base itself. `changed` is false when it stood so already.
+
+    `note` says what keeps a promoted model from being served at once, and what to do; or which
+    champions a rollback passed over.
+    """
 
     champion: int | None
     previous: int | None
@@ -176,6 +181,7 @@ class PointerView(BaseModel):
     frozen: bool
     revision: int
     changed: bool = False
+    note: str | None = None
 
 
 class ModelView(BaseModel):
@@ -198,10 +204,14 @@ class ModelView(BaseModel):
 
 
 class ModelWhole(ModelView):
-    """One model with the gate's report on it, and the audit entries about it, the latest last."""
+    """One model with the gate's report on it, and the audit entries about it, the latest last.
+
+    `next` says what a person may do about it now.
+    """
 
     report: dict[str, Any]
     acts: list[dict[str, Any]]
+    next: str
 
 
 class LessonView(BaseModel):
@@ -263,10 +273,14 @@ def answer_view(answer: Answer) -> dict[str, Any]:
     }
 
 
-def pointer_view(pointer: Pointer, before: Pointer | None = None) -> dict[str, Any]:
+def pointer_view(
+    pointer: Pointer, before: Pointer | None = None, note: str | None = None
+) -> dict[str, Any]:
     """The pointer as plain JSON-ready values; `before` is what it was when the act began."""
-    view = {name: getattr(pointer, name) for name in PointerView.model_fields if name != "changed"}
-    return {**view, "changed": before is not None and before.revision != pointer.revision}
+    told = PointerView.model_fields.keys() - {"changed", "note"}
+    view = {name: getattr(pointer, name) for name in PointerView.model_fields if name in told}
+    changed = before is not None and before.revision != pointer.revision
+    return {**view, "changed": changed, "note": note}
 
 
 def model_view(model: Registered, pointer: Pointer) -> dict[str, Any]:
@@ -292,7 +306,10 @@ def model_whole(store: Store, version: int) -> dict[str, Any]:
         {**asdict(entry), "detail": json.loads(entry.detail)}
         for entry in audit.entries(store, subject=model.name)
     ]
-    return {**model_view(model, registry.pointer(store)), "report": model.report, "acts": acts}
+    pointer = registry.pointer(store)
+    view = model_view(model, pointer)
+    step = next_step(view, frozen=pointer.frozen)
+    return {**view, "report": model.report, "acts": acts, "next": step}
 
 
 def version_view(stored: Stored) -> dict[str, Any]:

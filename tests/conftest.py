@@ -1,11 +1,9 @@
 """What the tests of several rooms need: a clock, and a store on each of the two databases."""
 
 import os
-import pwd
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
 from ingest.store import Store
+from tests.postgres import Server, programs, running
 
 NOT_INSTALLED = "PostgreSQL is not installed; these tests ran on SQLite only (see .ci/postgres)"
 
@@ -89,19 +88,24 @@ def postgres() -> Iterator[URL]:
     if named:
         yield make_url(named).set(drivername="postgresql+psycopg")
         return
-    programs = _programs()
-    if programs is None:
+    with own_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def mortal_postgres() -> Iterator[Server]:
+    """A PostgreSQL server that a test may stop and start again."""
+    with own_server() as server:
+        yield server
+
+
+@contextmanager
+def own_server() -> Iterator[Server]:
+    """One that runs, and is gone afterwards; the test is skipped where there is none."""
+    if programs() is None:
         pytest.skip(NOT_INSTALLED)
-    folder = Path(tempfile.mkdtemp(prefix="scarwise-postgres-"))
-    try:
-        _run(folder, programs / "initdb", "-D", folder / "data", "-U", "postgres", *_QUICK_INIT)
-        _run(folder, programs / "pg_ctl", "-D", folder / "data", "-o", _options(folder), *_START)
-        yield URL.create(
-            "postgresql+psycopg", "postgres", database="postgres", query={"host": str(folder)}
-        )
-        _run(folder, programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -112,33 +116,6 @@ def empty_database(postgres: URL) -> Iterator[str]:
     Store.open(_of(postgres, name)).close()
     yield name
     _command(postgres, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-# A test's data outlives no crash, so nothing waits for a disk.
-_QUICK_INIT = ("-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions")
-_START = ("-w", "-l", "/dev/null", "start")
-
-
-def _options(folder: Path) -> str:
-    return f"-k {folder} -c listen_addresses= -c fsync=off -c full_page_writes=off"
-
-
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    here = shutil.which("initdb")
-    if found:
-        return found[-1].parent
-    return Path(here).parent if here else None
-
-
-def _run(folder: Path, *command: Path | str) -> None:
-    """Run one of PostgreSQL's programs, which refuse to be run by root."""
-    words = [str(word) for word in command]
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-        words = ["runuser", "-u", pwd.getpwnam("postgres").pw_name, "--", *words]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
 
 
 def _command(server: URL, statement: str) -> None:

@@ -1,6 +1,7 @@
-"""A turn in a process of its own that kills itself, as a power cut would: at once, without a word.
+"""A turn in a process of its own that is ended at one point: killed, as by a power cut, at once and
+without a word; or asked to stop.
 
-python -m tests.killed HOME BASES POINT
+python -m tests.killed HOME BASES POINT [SIGNAL]
 """
 
 import os
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import audit, retrainings
+from serving.learning import stoppable
+from serving.outcome import TERMINATED
 from serving.retrain import Telling
 from serving.settings import Settings
 from tests import learned
@@ -68,22 +71,24 @@ def standing(settings: Settings) -> Standing:
         )
 
 
-def run(settings: Settings, bases: Path, point: str = NEVER) -> int:
-    """A turn in a process that dies at this point; how the process ended, as `Popen` says it."""
-    words = [sys.executable, "-m", "tests.killed", str(settings.home), str(bases), point]
+def run(
+    settings: Settings, bases: Path, point: str = NEVER, by: signal.Signals = signal.SIGKILL
+) -> int:
+    """A turn in a process that ends at this point; how the process ended, as `Popen` says it."""
+    words = [sys.executable, "-m", "tests.killed", str(settings.home), str(bases), point, by.name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode not in (0, -signal.SIGKILL):
+    if done.returncode not in (0, -signal.SIGKILL, TERMINATED):
         raise AssertionError(f"{' '.join(words)}: {done.stdout}{done.stderr}")
     return done.returncode
 
 
-def deadly(point: str, settings: Settings) -> Telling:
-    """What kills this process when the turn comes to this point."""
+def deadly(point: str, settings: Settings, by: signal.Signals = signal.SIGKILL) -> Telling:
+    """What ends this process when the turn comes to this point."""
 
     def die(holds: bool) -> None:
         if holds:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
 
     def at(what: str, done: int, total: int) -> None:
         die(point == "exporting" and what == "exporting" and 2 * done >= total)
@@ -112,9 +117,11 @@ def _champion(
     return model.name
 
 
-def main(home: str, bases: str, point: str) -> None:
+def main(home: str, bases: str, point: str, by: str = "SIGKILL") -> None:
     found = learned.settings(Path(home), Path(bases), TRAINING_AUTO_PROMOTE="true")
-    ended = learned.turn(found, rules=learned.EASY, telling=deadly(point, found))
+    telling = deadly(point, found, signal.Signals[by])
+    with stoppable():
+        ended = learned.turn(found, rules=learned.EASY, telling=telling)
     print(ended.outcome, ended.words)
 
 

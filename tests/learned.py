@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import create_engine, delete, insert, select
+
 from eval.evidence import Rules
+from ingest.schema import metadata
 from ingest.store import Store, utcnow
 from retrieval.index import Index
 from serving.retrain import Ended, Telling, retrain
@@ -59,8 +62,25 @@ def home(folder: Path, bases: Path, **instead: str) -> Settings:
     copy.close()
     found = settings(folder, bases, **instead)
     with opened(found) as (store, _):
+        if found.store.url:
+            carry(folder / "scarwise.db", found.store_url)
         store.put(list(incidents(SEED, 1, SIZE)), actor=ACTOR)
     return found
+
+
+def carry(file: Path, url: str) -> None:
+    """Everything in this SQLite file into an empty store elsewhere; the file goes."""
+    source, target = create_engine(f"sqlite:///{file}"), create_engine(url)
+    with source.connect() as reading, target.begin() as writing:
+        for table in reversed(metadata.sorted_tables):
+            writing.execute(delete(table))
+        for table in metadata.sorted_tables:
+            rows = [dict(row._mapping) for row in reading.execute(select(table))]
+            if rows:
+                writing.execute(insert(table), rows)
+    for engine in (source, target):
+        engine.dispose()
+    file.unlink()
 
 
 def settings(folder: Path, bases: Path, **instead: str) -> Settings:
@@ -89,9 +109,10 @@ def turn(
     telling: Telling = Telling(),  # noqa: B008
     recipe: Recipe = RECIPE,
     if_due: bool = False,
+    clock: Callable[[], datetime] = utcnow,
 ) -> Ended:
     """One turn of this data folder, or the rest of one, in this process."""
-    with opened(settings) as (store, index):
+    with opened(settings, clock) as (store, index):
         return retrain(
             store, index, settings, actor=ACTOR, chosen=recipe, rules=rules, telling=telling,
             if_due=if_due,

@@ -61,6 +61,11 @@ class Found:
     base: str
     context: int | None
 
+    @property
+    def told(self) -> str:
+        """What is known of who answers: `vllm base-model`."""
+        return f"{self.host.kind} {self.base}"
+
 
 class Endpoint:
     """The model at this place; asked by many threads, nothing before it is first needed.

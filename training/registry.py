@@ -9,7 +9,7 @@ transaction as the audit row that says who moved it and why; MLflow's aliases on
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -274,14 +274,20 @@ def promote_in(
     return after
 
 
-def rollback_in(writing: Writing, *, reason: str, expected: int | None = None) -> Pointer:
-    """`rollback`, within a transaction."""
+def rollback_in(
+    writing: Writing,
+    *,
+    reason: str,
+    expected: int | None = None,
+    fits: Callable[[Registered], bool] = lambda model: True,
+) -> Pointer:
+    """`rollback`, within a transaction; champions that do not `fits` are passed over too."""
     before = pointer_in(writing)
     _check_unmoved(before, expected)
     if before.champion is None:
         raise Refused("the base itself is served: there is nothing to roll back")
     earlier, passed_over = list(before.earlier), list[int]()
-    while earlier and get_in(writing, earlier[-1]).tainted:
+    while earlier and ((was := get_in(writing, earlier[-1])).tainted or not fits(was)):
         passed_over.append(earlier.pop())
     champion = earlier.pop() if earlier else None
     after = _exchange(writing, before, champion=champion, earlier=earlier)

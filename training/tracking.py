@@ -8,6 +8,7 @@ that taught it are ids.
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ingest.errors import Refused
 from ingest.lessons import datasets
 from ingest.store import Store
 from training import lineage, mlflow_adapters, mlflow_runs, mlflow_words, registry
+from training.folders import in_our_words
 from training.mlflow_place import Place, client_of, experiment_of, knock, telling
 from training.mlflow_words import NOTE, Run, suite_of
 from training.registry import Registered
@@ -49,10 +51,11 @@ def leave(home: Path, finished: Finished) -> None:
     if before := _read(note):
         both = (*before.evaluations, *finished.evaluations)
         finished = Finished(run=finished.run, evaluations=tuple(dict.fromkeys(both)))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    draft = note.with_suffix(".new")
-    draft.write_text(finished.model_dump_json(), encoding="utf-8")
-    draft.replace(note)
+    with in_our_words(note):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(".new")
+        draft.write_text(finished.model_dump_json(), encoding="utf-8")
+        draft.replace(note)
 
 
 def waiting(home: Path) -> list[Finished]:
@@ -65,14 +68,16 @@ def flush(place: Place, store: Store) -> list[Shown]:
     """Tell MLflow every run that waits, then let its aliases say what the store's pointer says.
 
     Raises `MlflowUnreachable` when it cannot be told; what was not told keeps waiting. Of two
-    flushes at once the second waits for the first.
+    flushes at once the second waits for the first. Raises `StoreFull` on a disk without room.
     """
     from filelock import FileLock
 
     knock(place)
-    (place.home / "spool").mkdir(parents=True, exist_ok=True)
-    told = []
-    with FileLock(place.home / "spool" / "lock"):
+    spool, told = place.home / "spool", []
+    with ExitStack() as held:
+        with in_our_words(spool):
+            spool.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(spool / "lock"))
         for finished in waiting(place.home):
             told += _tell_waiting(place, store, finished)
         mirror(place, store)

@@ -37,10 +37,11 @@ def evaluate(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model every case of the suite; what it answered before is not asked again.
+    """Ask a model every case of the suite; or compare two.
 
-    `eval compare A B` puts two models side by side, from the answers that are kept, also where they
-    were asked different suites. `nearest` is the answer of the nearest precedent, copied.
+    What it answered before is not asked again. `eval compare A B` puts two models side by side,
+    from the answers that are kept, also where they were asked different suites. `nearest` is the
+    answer of the nearest precedent, copied.
     """
     from ingest.errors import Refused
 

@@ -36,7 +36,7 @@ def build(as_json: AsJson = False) -> None:
 
 
 def train(recipe: RecipeName = None, as_json: AsJson = False) -> None:
-    """Train an adapter on the newest dataset, without suite, gate or registration.
+    """Train an adapter on the newest dataset; nothing judges it.
 
     For trying recipes: what is to be served goes through `retrain`.
     """
@@ -59,13 +59,13 @@ def retrain(
     recipe: RecipeName = None,
     as_json: AsJson = False,
 ) -> None:
-    """One turn of the loop: keep cases out, export, train, replay, judge, register.
+    """One turn of the loop, from new incidents to a verdict.
 
-    Finishes the turn that was cut off, if there is one. Promotion is a person's (`scarwise
-    promote`), unless training.auto_promote is on. Exit codes: 0 promoted, 10 passed and waiting
-    for a person, 11 held, 12 inconclusive, 13 too little to learn from, 14 not due, 15 another
-    run is on, 16 diverged, 17 overtaken by a person who moved the pointer meanwhile, 143 stopped
-    by SIGTERM (the next one goes on).
+    Keeps cases out, exports, trains, replays, judges, registers. Finishes the turn that was cut
+    off, if there is one. Promotion is a person's (`scarwise promote`), unless training.auto_promote
+    is on. Exit codes: 0 promoted, 10 passed and waiting for a person, 11 held, 12 inconclusive, 13
+    too little to learn from, 14 not due, 15 another run is on, 16 diverged, 17 overtaken by a
+    person who moved the pointer meanwhile, 143 stopped by SIGTERM (the next one goes on).
     """
     from serving.learning import turn
     from serving.retrain import summary

@@ -34,7 +34,7 @@ def models(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Every model beside the others, and which is served; or one, with the gate's report."""
+    """All models and which is served; or one, with its report."""
     from ingest.errors import Refused
     from serving.wire import model_view, model_whole, pointer_view
     from training import registry
@@ -66,40 +66,48 @@ def promote(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve this model; refused unless the gate passed it or you sign for it.
+    """Serve this model, if the gate passed it or you sign for it.
 
-    With an endpoint it is loaded and asked there first; one that it does not take is refused.
+    Refused is, also with --override, what could not be served: of another prompt or base, or with
+    other files than were registered. With an endpoint it is loaded and asked there first.
     """
     from training import registry
 
     number = registry.version_of(version)
-    but = _tried_out(number, override)
+    note = _tried_out(number, override)
     before, after = _moved(
         lambda w: registry.promote_in(w, number, reason=reason, override=override)
     )
     name = registry.named(number)
     if before == after:
         _say(as_json, before, after, f"{name} is the champion already; nothing changed")
-    else:
-        was = registry.named(before.champion)
-        sentence = f"{name} is served from now on, in place of {was}"
-        if but:
-            sentence = f"{name} is the champion from now on, in place of {was}"
-            print(f"scarwise: {but}; `scarwise serve` follows as soon as it can", file=sys.stderr)
-        _say(as_json, before, after, sentence)
+        return
+    if note:
+        print(f"scarwise: {note}", file=sys.stderr)
+    does = "is the champion" if note else "is served"
+    sentence = f"{name} {does} from now on, in place of {registry.named(before.champion)}"
+    _say(as_json, before, after, sentence, note)
 
 
 def rollback(reason: Reason = "not said", as_json: AsJson = False) -> None:
-    """Serve the champion before again, or the base; possible while frozen too."""
+    """Serve the champion before again, or the base.
+
+    Possible while frozen too. Passed over are champions that were tainted since, or that could not
+    be served any more.
+    """
+    from serving.tryout import fits, passed_over
     from training import registry
 
-    before, after = _moved(lambda w: registry.rollback_in(w, reason=reason))
+    settings = loaded()
+    before, after = _moved(lambda w: registry.rollback_in(w, reason=reason, fits=fits(settings)))
     served, was = registry.named(after.champion), registry.named(before.champion)
-    _say(as_json, before, after, f"{served} is served from now on, in place of {was}")
+    if note := passed_over(before, after):
+        print(f"scarwise: {note}", file=sys.stderr)
+    _say(as_json, before, after, f"{served} is served from now on, in place of {was}", note)
 
 
 def freeze(reason: Reason = "not said", as_json: AsJson = False) -> None:
-    """Let nothing be promoted, by a person or by the job, until `thaw`."""
+    """Let nothing be promoted, by a person or the job, until `thaw`."""
     from training import registry
 
     before, after = _moved(lambda w: registry.freeze_in(w, reason=reason))
@@ -117,19 +125,19 @@ def thaw(reason: Reason = "not said", as_json: AsJson = False) -> None:
 
 
 def _tried_out(version: int, override: bool) -> str | None:
-    """Why an endpoint cannot say now whether it takes this model; `Refused` when it does not."""
-    from serving.live import MOST_NEW_TOKENS, try_out
+    """What keeps this model from being served at once; `Refused` when it never could be."""
+    from serving.live import MOST_NEW_TOKENS
     from serving.there import There
+    from serving.tryout import try_out
 
     settings = loaded()
     there = There.of(settings, MOST_NEW_TOKENS)
-    if there is None:
-        return None
     try:
         with opened() as store:
-            return try_out(store, settings.home, there, version, signed=override)
+            return try_out(store, settings, there, version, signed=override)
     finally:
-        there.close()
+        if there:
+            there.close()
 
 
 def _moved(move: "Callable[[Writing], Pointer]") -> "tuple[Pointer, Pointer]":
@@ -140,17 +148,18 @@ def _moved(move: "Callable[[Writing], Pointer]") -> "tuple[Pointer, Pointer]":
         return registry.pointer_in(writing), move(writing)
 
 
-def _say(as_json: bool, before: "Pointer", after: "Pointer", sentence: str) -> None:
+def _say(
+    as_json: bool, before: "Pointer", after: "Pointer", sentence: str, note: str | None = None
+) -> None:
     from serving.wire import pointer_view
 
-    say(as_json, pointer_view(after, before), sentence)
+    say(as_json, pointer_view(after, before, note), sentence)
 
 
 def _compare(pointer: "Pointer", found: "Sequence[Registered]") -> None:
-    from serving.comparison import as_figure, key_metrics
+    from serving.comparison import as_figure, key_metrics, next_step
     from serving.terminal import console, table
     from serving.wire import model_view
-    from training import registry
 
     views = [model_view(m, pointer) for m in found]
     metrics = key_metrics(views, MOST_METRICS)
@@ -171,10 +180,22 @@ def _compare(pointer: "Pointer", found: "Sequence[Registered]") -> None:
     out = console()
     if rows:
         table(out, columns, rows)
-    frozen = "; promotion is frozen" if pointer.frozen else ""
+    for view in (v for v in views if "challenger" in v["marks"]):
+        step = next_step(view, frozen=pointer.frozen)
+        out.print(f"{view['name']}: {step}", highlight=False, soft_wrap=True)
+    frozen = "; promotion is frozen until `scarwise thaw`" if pointer.frozen else ""
+    out.print(f"{_served(pointer, any_made=bool(rows))}{frozen}", soft_wrap=True)
+
+
+def _served(pointer: "Pointer", *, any_made: bool) -> str:
+    from training import registry
+
+    if pointer.champion is None:
+        todo = "" if any_made else "; `scarwise retrain` makes the first"
+        return f"no model is served: answers are quoted from precedents{todo}"
     endpoint = loaded().serve.endpoint
-    where = f" by {endpoint}" if endpoint and pointer.champion is not None else ""
-    out.print(f"{registry.named(pointer.champion)} is served{where}{frozen}")
+    where = f" by {endpoint}" if endpoint else ""
+    return f"{registry.named(pointer.champion)} is served{where}"
 
 
 def _show_lessons(as_json: bool, version: int) -> None:

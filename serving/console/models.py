@@ -7,7 +7,7 @@ from ingest.errors import Unknown
 from ingest.incident import visible
 from ingest.lessons import datasets
 from ingest.store import Store
-from serving.comparison import as_figure, figures, findings, key_metrics
+from serving.comparison import as_figure, figures, findings, in_one_sentence, key_metrics, next_step
 from serving.console.door import Looking
 from serving.console.pages import Page, page
 from serving.wire import model_view, model_whole
@@ -35,6 +35,7 @@ def models(request: Request, visitor: Looking) -> Response:
         pointer=pointer,
         named=registry.named,
         as_figure=as_figure,
+        next_step=next_step,
     )
 
 
@@ -47,6 +48,7 @@ def model(request: Request, visitor: Looking, version: str) -> Response:
         "model.html",
         visitor,
         model=whole,
+        sentence=in_one_sentence(whole["report"]),
         found=findings(whole["report"]),
         figures=figures(whole["metrics"]),
         named=registry.named,

@@ -26,7 +26,7 @@ STATIC = {
 _FILTERS: list[Callable[..., Any]] = [
     wording.moment, wording.day, wording.age, wording.lasted, wording.field_time, wording.short,
     wording.after_label, wording.sides, wording.verdict, wording.ruling, wording.tally,
-    wording.web_address, wording.shortened,
+    wording.web_address, wording.shortened, wording.commands,
 ]  # fmt: skip
 PLACES = [
     ("/", "Ask"),

@@ -27,6 +27,14 @@ _AGES = [
 ]
 
 
+def commands(text: str) -> Markup:
+    """The text, escaped, with what stands between backticks set as code."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts)
+    )
+
+
 def moment(at: datetime | str | None) -> str:
     """`23 Jan 2024 09:12 UTC`; empty when nobody knows."""
     return f"{_at(at):%-d %b %Y %H:%M} UTC" if at else ""

@@ -4,13 +4,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ingest import access, audit
+from ingest import access, audit, retrainings
 from ingest.errors import Refused, Unknown
 from ingest.store import Store
+from serving import outcome
 from serving.console import asking, door, models, records
 from serving.console.door import Looking, OwnForm
 from serving.console.pages import STATIC, Page, page, see, static_file
 from serving.service import Service
+from training import registry
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 router.include_router(asking.router)
@@ -64,11 +66,16 @@ def status(request: Request, visitor: Looking) -> Response:
         why=service.without_meaning,
         model=serving.name if serving else None,
         model_why=service.live.why or service.live.trouble,
+        loading=service.live.is_loading,
         condition=service.index.condition(),
         counts=service.store.count(),
         since=service.started_at,
         unkept=len(service.unkept),
         home=service.settings.home,
+        turn=next(iter(retrainings.latest(service.store, limit=1)), None),
+        ended=outcome.WORDS,
+        pointer=registry.pointer(service.store),
+        named=registry.named,
         version=request.app.version,
     )
 

@@ -8,7 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ingest.store import Writing
-from serving import body, live
+from serving import body, tryout
 from serving.auth import Caller, needs
 from serving.problem import MEDIA_TYPE, Problem
 from serving.wire import (
@@ -89,8 +89,14 @@ async def taught(
 
 @router.post("/rollback", **_moves("Decision"))
 async def rolled_back(request: Request, who: Admin) -> Response:
-    """Serve the champion before again, or the base; possible while promotion is frozen too."""
-    return await _moved(request, who, Decision, lambda w, a: registry.rollback_in(w, **_why(a)))
+    """Serve the champion before again, or the base; possible while promotion is frozen too.
+
+    Passed over are champions that were tainted since, or that could not be served any more.
+    """
+    fits = tryout.fits(request.app.state.service.settings)
+    return await _moved(
+        request, who, Decision, lambda w, a: registry.rollback_in(w, fits=fits, **_why(a))
+    )
 
 
 @router.post("/freeze", **_moves("Decision"))
@@ -109,17 +115,20 @@ async def thawed(request: Request, who: Admin) -> Response:
 async def promoted(request: Request, version: str, who: Admin) -> Response:
     """Serve this model; refused unless the gate passed it or a person signs for it.
 
-    With an endpoint it is loaded and asked there first: one that it does not take is refused. One
-    that is not reached refuses nothing, and `/readyz` says what is served meanwhile.
+    Refused is, whoever signs, what could not be served: of another prompt or base, or with other
+    files than were registered. With an endpoint it is loaded and asked there first: one that it
+    does not take is refused. One that is not reached refuses nothing: `note` says so, and `/readyz`
+    what is served meanwhile.
     """
     number, service = registry.version_of(version), request.app.state.service
 
-    def try_out(asked: Promotion) -> None:
-        why = live.try_out(
-            service.store, service.settings.home, service.live.there, number, signed=asked.override
+    def try_out(asked: Promotion) -> str | None:
+        why = tryout.try_out(
+            service.store, service.settings, service.live.there, number, signed=asked.override
         )
         if why:
-            log.warning("model.not_tried version=%d why=%r", number, why)
+            log.warning("model.not_served_yet version=%d why=%r", number, why)
+        return why
 
     def promote(writing: Writing, asked: Promotion) -> Pointer:
         return registry.promote_in(writing, number, override=asked.override, **_why(asked))
@@ -132,15 +141,16 @@ async def _moved(
     who: Caller,
     model: type[Asked],
     move: Callable[[Writing, Asked], Pointer],
-    before: Callable[[Asked], None] = lambda asked: None,
+    before: Callable[[Asked], str | None] = lambda asked: None,
 ) -> Response:
     content = await body.read(request)
     asked = body.as_model(model, body.parsed(content) if content else {})
-    await to_thread.run_sync(before, asked)
+    note = await to_thread.run_sync(before, asked)
 
     def act(writing: Writing) -> tuple[int, dict[str, Any]]:
         before = registry.pointer_in(writing)
-        return 200, pointer_view(move(writing, asked), before)
+        after = move(writing, asked)
+        return 200, pointer_view(after, before, note or tryout.passed_over(before, after))
 
     return await body.done(request, content, who.name, act)
 

@@ -196,6 +196,18 @@ def put_through_a_restart(store: Store, url: str) -> None:
         writing.put([incident(of="3")])
 
 
+def test_a_lock_that_a_lost_connection_let_go_of_undoes_nothing_that_was_done(postgres_url):
+    store = Store.open(postgres_url)
+
+    with store.alone("retrain") as first:
+        disconnect_everybody(postgres_url)
+    with store.alone("retrain") as second:
+        pass
+
+    assert (first, second) == (True, True)
+    store.close()
+
+
 def disconnect_everybody(url: str) -> None:
     engine = create_engine(url)
     with engine.connect() as connection:

@@ -21,6 +21,7 @@ from eval.examination import Model, examine
 from eval.replay import folder_of, kept_replay
 from eval.speaking import Elsewhere, speaking
 from ingest.errors import Refused
+from retrieval.prompt import prompt_hash
 from retrieval.search import Question
 from serving import there as there_module
 from serving.cli import app
@@ -33,8 +34,9 @@ from tests.eval.frozen import store_of, suite_of
 from tests.serving import tiny
 from tests.serving.conftest import client_of, incident
 from tests.serving.standin import Faults, Parrot, Process, StandIn, served
-from training import recipe, registry
+from training import adapters, recipe, registry
 from training.model import load_base, tokenizer_in
+from training.soundness import NF4
 
 SCARWISE = Path(sys.executable).with_name("scarwise")
 DEPLOY = Path(there_module.__file__).with_name("deploy")
@@ -367,6 +369,59 @@ def test_an_adapter_of_another_base_than_the_one_that_is_taken_to_be_there_is_re
 
     assert "for which the endpoint's is taken" in service.live.why
     assert standin.order == []
+
+
+@pytest.fixture
+def four_bit(made, tmp_path):
+    """A function that registers an adapter which was trained on the base in four bits."""
+
+    def register(service, **told):
+        folder = service.settings.home / "adapters" / "diag-v4"
+        adapters.interpolated(made / "adapters" / "diag-v2", None, 0.9, folder)
+        held = load_hash(made) + NF4
+        adapters.seal(folder, base_hash=held, prompt_hash=prompt_hash(), dataset=None, parent=None)
+        return tiny.register(service.store, service.settings.home, 4, **told)
+
+    return register
+
+
+JUDGED = [
+    ({}, False),
+    ({"report": {"measured_on": {"answered_by": "the model loaded here"}}}, False),
+    ({"report": {"measured_on": {"answered_by": "vllm another-model"}}}, False),
+    ({"report": {"measured_on": {"answered_by": "vllm base-model"}}}, True),
+]
+
+
+@pytest.mark.parametrize(("told", "is_taken"), JUDGED, ids=["no", "here", "elsewhere", "there"])
+def test_what_was_judged_in_four_bits_is_served_from_where_it_was_judged(
+    opened, parrot, four_bit, told, is_taken
+):
+    standin = parrot()
+    service = opened(standin.url)
+    model = four_bit(service, **told)
+
+    with client_of(service) as client:
+        said = client.post(f"/v1/models/{model.version}/promote", json={"reason": "it passed"})
+
+    assert ("load diag-v4" in standin.order) is is_taken
+    assert (said.status_code, registry.pointer(service.store).champion) == (
+        (200, model.version) if is_taken else (422, None)
+    )
+    if not is_taken:
+        assert "what was judged would not be what is served" in said.json()["detail"]
+        assert "serve.endpoint_evaluates = true, `scarwise retrain`" in said.json()["detail"]
+
+
+def test_the_gates_report_says_who_answered(suite, made, parrot, tmp_path):
+    place = there_module.Place(parrot().url, adapters=str(made / "adapters"))
+    endpoint = there_module.Endpoint(place)
+    there = Elsewhere.found(endpoint, load_hash(made), None)
+
+    found = examined(replace(suite, cases=suite.cases[:4]), there, made, tmp_path / "evals")
+
+    assert found.report["measured_on"]["answered_by"] == "vllm base-model"
+    endpoint.close()
 
 
 # Promotion and rollback

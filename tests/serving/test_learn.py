@@ -11,7 +11,7 @@ from filelock import FileLock
 from ingest import retrainings
 from ingest.store import Store
 from serving.footing import Footing
-from serving.learning import _stoppable, turn
+from serving.learning import stoppable, turn
 from serving.outcome import TERMINATED
 from serving.retrain import due
 from serving.settings import load
@@ -87,7 +87,7 @@ def asked_to_stop(which, let_go):
 def test_a_turn_that_is_asked_to_stop_lets_go_of_everything_and_says_so(which, capsys):
     before, let_go = signal.getsignal(which), []
 
-    with pytest.raises(SystemExit) as ended, _stoppable():
+    with pytest.raises(SystemExit) as ended, stoppable():
         asked_to_stop(which, let_go)
 
     assert (ended.value.code, let_go) == (128 + which, ["the lock"])

@@ -293,6 +293,17 @@ def test_with_nothing_sound_to_serve_the_answer_is_extracted_and_says_why(servic
     assert metric(service, 'scarwise_model_fallbacks_total{reason="not served"}') == 1
 
 
+def test_the_status_page_does_not_say_ready_while_the_champion_is_not_served(service, home):
+    flip_a_byte(home / "adapters" / "diag-v1")
+    promote(service, 1)
+    service.without_meaning = None
+
+    with client_of(service) as client:
+        said = see(client, "/status").text
+
+    assert "Degraded. Answers are quoted from precedents, without a model: diag-v1 is not" in said
+
+
 def pickle_the_base(folder):
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
 

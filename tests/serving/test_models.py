@@ -1,15 +1,25 @@
 """The registry as people and machines reach it: the commands, the API and the console's pages."""
 
+import hashlib
 import json
+import re
+import shutil
+import subprocess
 
 import pytest
 
-from ingest import audit, lessons
+from ingest import audit, lessons, retrainings
+from retrieval.prompt import prompt_hash
+from serving.comparison import next_step
+from serving.outcome import EXIT, WORDS
 from serving.service import Service, open_store
 from serving.settings import load
+from serving.tryout import try_out
 from tests.serving.browser import harmful, put, see
-from tests.serving.conftest import incident
-from training import registry
+from tests.serving.conftest import SCARWISE, client_of, incident
+from training import adapters, registry
+from training.model import fingerprint
+from training.registry import NotPromotable
 
 REPORT = {
     "outcome": "fail",
@@ -34,21 +44,42 @@ REPORT = {
 }
 
 
-def made(store, sha256, **more):
+def made(service, letter, **more):
+    """A registered model whose files are here and sealed, and no model at all."""
+    home = service.settings.home
+    base = home / "bases" / "tests"
+    base.mkdir(parents=True, exist_ok=True)
+    (base / "config.json").write_text("{}")
     told = {
         "dataset": None,
-        "base_hash": "b" * 64,
-        "prompt_hash": "p" * 64,
-        "adapter_sha256": sha256 * 64,
-        "folder": "adapters/x",
+        "base_hash": fingerprint(base),
+        "prompt_hash": prompt_hash(),
+        "folder": f"adapters/{letter}",
         "run_id": "run-1",
         "parent": None,
         "verdict": "pass",
         "report": {},
         "metrics": {"acc": 0.9, "bwt": -0.1},
         "actor": "job",
+        **more,
     }
-    return registry.register(store, **{**told, **more})
+    sha256 = seal(home / told["folder"], letter, told["base_hash"], told["prompt_hash"])
+    return registry.register(service.store, adapter_sha256=sha256, **told)
+
+
+def seal(folder, letter, base_hash, prompt_hash):
+    """Files that are what their manifest says, though nobody could load them."""
+    folder.mkdir(parents=True)
+    files = {adapters.CONFIG: "{}", adapters.WEIGHTS: letter}
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    hashes = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()}
+    told = adapters.Manifest(
+        files=hashes, keys=[], base_hash=base_hash, prompt_hash=prompt_hash, dataset=None,
+        parent=None, rank=8,
+    )  # fmt: skip
+    (folder / adapters.MANIFEST).write_text(told.model_dump_json())
+    return hashes[adapters.WEIGHTS]
 
 
 def export(store, name, *ids):
@@ -67,8 +98,8 @@ def two(client, cold):
     """The API over a store with a champion that passed, and a challenger that failed."""
     [id] = put(client, incident())
     export(cold.store, "ds-1", id)
-    made(cold.store, "a", dataset="ds-1")
-    made(cold.store, "b", parent=1, verdict="fail", report=REPORT, metrics={"acc": 0.4})
+    made(cold, "a", dataset="ds-1")
+    made(cold, "b", parent=1, verdict="fail", report=REPORT, metrics={"acc": 0.4})
     registry.promote(cold.store, 1, actor="lead", reason="it passed")
     return client
 
@@ -88,6 +119,7 @@ def test_the_models_are_listed_with_the_pointer(two):
         "frozen": False,
         "revision": 3,
         "changed": False,
+        "note": None,
     }
     assert [(m["name"], m["marks"], m["verdict"]) for m in said["models"]] == [
         ("diag-v1", ["champion"], "pass"),
@@ -128,6 +160,7 @@ def test_what_the_gate_failed_is_promoted_only_when_somebody_signs_for_it(two, c
         "frozen": False,
         "revision": 4,
         "changed": True,
+        "note": None,
     }
     assert moves(cold.store)[1:] == [("local", "model.promoted", "diag-v2", "tried by hand")]
 
@@ -142,7 +175,7 @@ def test_the_pointer_is_moved_by_whoever_looked_last(two):
 
 
 def test_promotion_is_frozen_and_thawed(two, cold):
-    made(cold.store, "c")
+    made(cold, "c")
     frozen = two.post("/v1/models/freeze", json={"reason": "audit week"})
     again = two.post("/v1/models/freeze")
     refused = two.post("/v1/models/3/promote")
@@ -161,7 +194,7 @@ def test_promotion_is_frozen_and_thawed(two, cold):
 
 
 def test_a_move_under_an_idempotency_key_is_made_once(two, cold):
-    made(cold.store, "c")
+    made(cold, "c")
     key = {"Idempotency-Key": "k-1"}
 
     first = two.post("/v1/models/3/promote", json={"reason": "x"}, headers=key)
@@ -280,12 +313,77 @@ def test_the_command_compares_the_models(scarwise):
     table = scarwise("models")
     document = json.loads(scarwise("models", "--json").stdout)
 
-    header, first, second, served = table.stdout.splitlines()
+    header, first, second, todo, served = table.stdout.splitlines()
     assert header.split()[:6] == ["model", "made", "is", "verdict", "acc", "dataset"]
     assert (first.split()[0], first.split()[2:5]) == ("diag-v1", ["champion", "pass", "0.900"])
     assert (second.split()[0], second.split()[2:5]) == ("diag-v2", ["challenger", "fail", "0.400"])
+    assert todo == (
+        "diag-v2: It is held, for something is shown to be wrong with it: see what failed. The "
+        "next `scarwise retrain` makes another of what is new by then; who knows better signs for "
+        "it, with --override: `scarwise promote 2 --reason ...`."
+    )
     assert served == "diag-v1 is served"
     assert document["pointer"]["champion"] == 1
+
+
+def test_without_a_model_the_commands_say_who_answers_and_what_makes_one(environment):
+    done = run_on(environment, "models")
+
+    assert done.stdout == (
+        "no model is served: answers are quoted from precedents; `scarwise retrain` makes the "
+        "first\n"
+    )
+
+
+def view(**more):
+    told = {"version": 3, "marks": ["challenger"], "verdict": "pass", "tainted": []}
+    return {**told, "promoted_at": None, **more}
+
+
+@pytest.mark.parametrize(
+    ("model", "frozen", "starts", "says"),
+    [
+        (view(), False, "It passed and waits for a person", "`scarwise promote 3 --reason ...`"),
+        (view(), True, "It passed, and promotion is frozen", "`scarwise thaw`"),
+        (view(promoted_at="2026-03-01"), False, "It was served and taken down", "again: "),
+        (view(marks=["champion"]), False, "It is the champion", "`scarwise rollback"),
+        (view(marks=["champion"], tainted=["inc-1"]), False, "It was taught what", "rollback"),
+        (view(tainted=["inc-1"]), False, "It was taught what", "--override"),
+        (view(verdict=None), False, "The gate has not judged it", "`scarwise retrain`"),
+        (view(verdict="inconclusive"), False, "It is held, for too little", "not proven"),
+        (view(verdict="fail"), False, "It is held, for something is", "see what failed"),
+    ],
+)
+def test_of_each_model_it_is_said_what_a_person_may_do(model, frozen, starts, says):
+    said = next_step(model, frozen=frozen)
+
+    assert said.startswith(starts)
+    assert says in said
+
+
+def test_the_pages_say_what_to_do_with_the_commands_set_as_code(two, cold):
+    made(cold, "c", report={"in_one_sentence": "diag-v3 may <b>replace</b> diag-v1."})
+
+    one, all_, status = (see(two, path) for path in ("/models/3", "/models", "/status"))
+
+    assert "diag-v3 may <b>replace</b> diag-v1." in one.text
+    assert (
+        "What to do. It passed and waits for a person: read what the gate found, then" in one.text
+    )
+    assert "diag-v3 : It passed and waits for a person" in all_.text
+    assert "scarwise promote 3 --reason ..." in all_.words  # a word of its own: set as code
+    assert "Champion diag-v1 Newest, not served diag-v3 Last turn none yet" in status.text
+    assert harmful(one) == []
+
+
+def test_the_status_page_says_how_the_last_turn_ended(two, cold):
+    run = retrainings.begin(cold.store, actor="job", detail={})
+    on = see(two, "/status").text
+    retrainings.finish(cold.store, run, "inconclusive", actor="job")
+
+    assert "Last turn got to “begun”" in on
+    assert "It is running, or was cut off" in on
+    assert "Too little is proved of the model it made" in see(two, "/status").text
 
 
 def test_the_command_shows_the_gates_report_on_one(scarwise):
@@ -294,7 +392,7 @@ def test_the_command_shows_the_gates_report_on_one(scarwise):
     said = "\n".join(line.rstrip() for line in lines)
     assert said.startswith("diag-v2  FAIL\n")
     assert "retention: FAILED\n  It forgot 31 of 100 <b>old</b> cases.\n  lower -0.381" in said
-    assert said.index("retention: FAILED") < said.index("gain: held")
+    assert said.index("retention: FAILED") < said.index("gain: passed")
     assert scarwise("models", "9").stderr == (
         "scarwise: there is no model diag-v9 here; `scarwise models` lists them\n"
     )
@@ -331,6 +429,7 @@ def test_the_commands_move_the_pointer_and_say_so_in_one_line(scarwise, cold):
         "frozen": False,
         "revision": 7,
         "changed": True,
+        "note": None,
     }
     assert [(m[0], m[1], m[3]) for m in moves(cold.store)[1:]] == [
         ("cli", "model.promoted", "a drill"),
@@ -338,6 +437,137 @@ def test_the_commands_move_the_pointer_and_say_so_in_one_line(scarwise, cold):
         ("cli", "models.frozen", "a drill"),
         ("cli", "models.thawed", "a drill"),
     ]
+
+
+# What could not be served
+
+
+@pytest.fixture
+def odd(store_url, environment):
+    """A service whose champion is sound, over either database, and a function that registers one
+    that passed and could not be served."""
+    service = Service.open(load({**environment, "SCARWISE_STORE_URL": store_url}))
+    sound = made(service, "a")
+    registry.promote(service.store, sound.version, actor="lead", reason="it passed")
+
+    def register(what):
+        more = {
+            "another base": {"base_hash": "e" * 64},
+            "another prompt": {"prompt_hash": "9" * 64},
+        }
+        model = made(service, "b", **more.get(what, {}))
+        folder = service.settings.home / model.folder
+        if what == "other files":
+            (folder / adapters.WEIGHTS).write_text("other")
+        if what == "no files":
+            shutil.rmtree(folder)
+        return model
+
+    yield service, register
+    service.close()
+
+
+UNSERVABLE = {
+    "another prompt": "this version asks with .*; `scarwise retrain`",
+    "another base": r"e{64} that it was trained on is not in .*; run `scarwise base build`",
+    "other files": "adapter_model.safetensors is not what was sealed; restore it, or retrain",
+    "no files": "has no sound manifest.json",
+}
+
+
+@pytest.mark.parametrize("what", UNSERVABLE)
+def test_what_could_not_be_served_is_not_promoted_whoever_signs(odd, what):
+    service, register = odd
+    model = register(what)
+    before = registry.pointer(service.store)
+
+    with client_of(service) as client:
+        said = [
+            client.post(f"/v1/models/{model.version}/promote", json={"reason": "x", **more})
+            for more in ({}, {"override": True})
+        ]
+
+    assert [s.status_code for s in said] == [422, 422]
+    for one in said:
+        assert re.search(f"^diag-v2 is not promoted: .*{UNSERVABLE[what]}", one.json()["detail"])
+    assert registry.pointer(service.store) == before
+
+
+def test_the_command_refuses_it_too_with_what_to_do(odd, scarwise_on):
+    service, register = odd
+    register("another prompt")
+    before = registry.pointer(service.store)
+
+    done = scarwise_on(service, "promote", "2", "--override", "--reason", "I know better")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("scarwise: diag-v2 is not promoted: it was trained under")
+    assert done.stderr.endswith("`scarwise retrain` makes one that is not\n")
+    assert registry.pointer(service.store) == before
+
+
+@pytest.fixture
+def scarwise_on(environment):
+    """The command over the store of this service."""
+
+    def run(service, *words):
+        return run_on({**environment, "SCARWISE_STORE_URL": service.settings.store_url}, *words)
+
+    return run
+
+
+def run_on(environment, *words):
+    return subprocess.run(
+        [SCARWISE, *words], env=environment, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_of_each_way_a_turn_may_end_the_status_page_has_words():
+    assert EXIT.keys() - {"not due", "busy"} <= WORDS.keys()
+
+
+def test_a_model_of_a_base_that_is_named_elsewhere_is_not_promoted(cold, environment, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"other": 1}')
+    made(cold, "a")
+    settings = load({**environment, "SCARWISE_TRAINING_BASE": str(tmp_path / "other")})
+
+    with pytest.raises(NotPromotable, match=r"training.base names .*; set training.base back, or"):
+        try_out(cold.store, settings, None, 1, signed=False)
+
+
+def test_where_a_service_holds_another_base_the_promotion_says_to_restart_it(two, cold):
+    (cold.settings.home / "bases" / "new").mkdir()
+    (cold.settings.home / "bases" / "new" / "config.json").write_text('{"new": 1}')
+    made(cold, "c", base_hash=fingerprint(cold.settings.home / "bases" / "new"))
+
+    said = two.post("/v1/models/3/promote", json={"reason": "it passed"}).json()
+
+    assert (said["champion"], said["note"]) == (
+        3,
+        "diag-v3 stands on another base than diag-v1: restart `scarwise serve`, which holds one "
+        "base at a time",
+    )
+
+
+def test_a_rollback_passes_over_what_could_not_be_served_any_more(two, cold, scarwise):
+    made(cold, "c")
+    made(cold, "d")
+    for version in (3, 4):
+        registry.promote(cold.store, version, actor="lead", reason="it passed")
+    (cold.settings.home / "adapters" / "c" / adapters.WEIGHTS).write_text("damaged")
+
+    done = scarwise("rollback", "--reason", "worse on call")
+    registry.promote(cold.store, 3, actor="lead", reason="x")
+    registry.promote(cold.store, 4, actor="lead", reason="x")
+    said = two.post("/v1/models/rollback").json()
+
+    assert done.stdout == "diag-v1 is served from now on, in place of diag-v4\n"
+    assert done.stderr == ("scarwise: passed over, tainted or not to be served any more: diag-v3\n")
+    assert (said["champion"], said["note"]) == (1, done.stderr.removeprefix("scarwise: ").strip())
+    told = [e for e in audit.entries(cold.store) if e.act == "model.rolled_back"]
+    assert [json.loads(e.detail)["passed_over"] for e in told] == [[3], [3]]
 
 
 def test_the_command_that_forgets_says_what_is_tainted_and_deletes_the_datasets(

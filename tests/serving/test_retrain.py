@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +18,13 @@ import torch
 from eval import transcript
 from eval.suite import SuiteUnsound, read_suite, suite_versions
 from ingest import audit, retrainings
-from ingest.errors import StoreFull
+from ingest.errors import StoreFull, StoreUnreachable
 from ingest.lessons import embargoed, taught
 from ingest.queries import KeptQuery, keep
+from ingest.store import utcnow
 from retrieval import prompt
-from serving.outcome import EXIT
+from serving.learning import stoppable
+from serving.outcome import EXIT, TERMINATED
 from serving.retrain import due, report_of, retrain, summary
 from serving.settings import load
 from tests import killed, learned
@@ -448,6 +451,74 @@ def test_a_turn_that_was_killed_is_finished_once_by_the_next(anew, bases):
     assert killed.standing(settings).is_done_once
 
 
+@pytest.mark.parametrize("point", ["exporting", "promoted"])
+def test_a_turn_that_is_asked_to_stop_leaves_a_journal_that_the_next_one_goes_on_with(anew, point):
+    settings = anew(TRAINING_AUTO_PROMOTE="true")
+    telling = killed.deadly(point, settings, signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended, stoppable():
+        turn(settings, rules=EASY, telling=telling)
+
+    assert ended.value.code == TERMINATED
+    found = killed.standing(settings)
+    assert found.is_whole
+    left = {"exporting": "frozen", "promoted": "judged"}
+    assert found.step == left[point]
+    assert turn(settings, rules=EASY).outcome == "promoted"
+    assert killed.standing(settings).is_done_once
+
+
+@pytest.fixture
+def on_postgres(bases, first, tmp_path, mortal_postgres):
+    """As `anew`, over a server that a test may stop and start."""
+    url = mortal_postgres.url.render_as_string(hide_password=False)
+    promote = {"TRAINING_AUTO_PROMOTE": "true"}
+    found = learned.home(tmp_path / "home", bases, STORE_URL=url, **promote)
+    for folder in ("runs", "evals"):
+        shutil.copytree(first[0].home / folder, found.home / folder)
+    return found
+
+
+def test_a_turn_whose_postgresql_dies_says_so_and_is_finished_once_by_the_next(
+    on_postgres, mortal_postgres
+):
+    for point in ("exported", "judged", "promoted"):
+        dies = Telling(done=lambda step, at=point: mortal_postgres.stop() if step == at else None)
+        with pytest.raises(StoreUnreachable, match=r"the database postgresql.* cannot be used"):
+            turn(on_postgres, rules=EASY, telling=dies)
+        mortal_postgres.start()
+        found = killed.standing(on_postgres)
+        assert (found.is_whole, found.step) == (True, "judged" if point == "promoted" else point)
+
+    assert turn(on_postgres, rules=EASY).outcome == "promoted"
+    assert killed.standing(on_postgres).is_done_once
+
+
+def test_a_turn_that_has_ended_has_ended_though_postgresql_dies_before_it_says_so(
+    on_postgres, mortal_postgres
+):
+    dies = Telling(note=lambda line: mortal_postgres.stop() if line == "telling MLflow" else None)
+
+    ended = turn(on_postgres, rules=EASY, telling=dies)
+    mortal_postgres.start()
+
+    assert ended.outcome == "promoted"
+    assert killed.standing(on_postgres).is_done_once
+
+
+def test_a_clock_that_goes_back_between_the_steps_changes_nothing(anew):
+    settings, now = anew(TRAINING_AUTO_PROMOTE="true"), [utcnow()]
+
+    def back(step):
+        now[0] -= timedelta(days=3)
+
+    ended = turn(settings, rules=EASY, telling=Telling(done=back), clock=lambda: now[0])
+
+    assert ended.outcome == "promoted"
+    found = killed.standing(settings)
+    assert (found.is_done_once, found.trail_holds) == (True, True)
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -494,8 +565,9 @@ def test_turns_of_which_no_model_came_take_no_more_cases_each_time(anew):
         (rows, "write", refused, "frozen"),
         (adapters, "shutil", SimpleNamespace(copyfile=refused), "trained"),
         (transcript, "os", SimpleNamespace(fsync=refused), "registered"),
+        (tracking.Finished, "model_dump_json", refused, "judged"),
     ],
-    ids=["export", "adapter", "transcript"],
+    ids=["export", "adapter", "transcript", "note for MLflow"],
 )
 def test_a_full_disk_ends_a_turn_that_the_next_one_finishes(
     anew, monkeypatch, where, what, instead, step

@@ -89,7 +89,8 @@ def register(store, folder: Path, version: int, **instead) -> registry.Registere
     told = adapters.manifest(folder / at)
     row = {"base_hash": told.base_hash, "prompt_hash": told.prompt_hash}
     row |= {"adapter_sha256": told.sha256, "folder": at, **instead}
+    row = {"report": {}, **row}
     return registry.register(
-        store, dataset=None, run_id=None, parent=None, verdict="pass", report={}, metrics={},
-        actor="tests", **row,
+        store, dataset=None, run_id=None, parent=None, verdict="pass", metrics={}, actor="tests",
+        **row,
     )  # fmt: skip

@@ -379,3 +379,24 @@ def test_bfloat16_answers_in_form_too(folder):
 def quietly():
     """transformers' own log lines are for nobody here."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def test_a_batch_that_memory_does_not_hold_is_answered_in_parts(base, monkeypatch):
+    asked, at_once = tiny.prompts()[:1] * 5, model._answers_at_once
+    whole = generate(base, asked, adapter=None, max_new_tokens=8)
+    tried = []
+
+    def full(loaded, some, *more):
+        tried.append(len(some))
+        if len(some) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return at_once(loaded, some, *more)
+
+    monkeypatch.setattr(model, "_answers_at_once", full)
+    room = 2
+    assert generate(base, asked, adapter=None, max_new_tokens=8) == whole
+    assert tried == [5, 2, 3, 1, 2]
+
+    room = 0
+    with pytest.raises(ModelUnsound, match="no memory of cpu for one question"):
+        generate(base, asked, adapter=None, max_new_tokens=8)
