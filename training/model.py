@@ -255,6 +255,26 @@ def context_of(loaded: Loaded) -> int:
 def _answers(
     loaded: Loaded, prompts: Sequence[Prompt], most: int, constrained: bool, stop: Stop | None
 ) -> list[str]:
+    """To half of them and then to the others, where memory does not hold all at once."""
+    import torch
+
+    try:
+        return _answers_at_once(loaded, prompts, most, constrained, stop)
+    except torch.OutOfMemoryError as error:
+        if len(prompts) == 1:
+            raise ModelUnsound(
+                f"{loaded.name} leaves no memory of {loaded.device} for one question; choose a "
+                "smaller base, or set four_bit in the recipe"
+            ) from error
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    parts = (prompts[:half], prompts[half:])
+    return [said for p in parts for said in _answers(loaded, p, most, constrained, stop)]
+
+
+def _answers_at_once(
+    loaded: Loaded, prompts: Sequence[Prompt], most: int, constrained: bool, stop: Stop | None
+) -> list[str]:
     import torch
     from transformers import StoppingCriteriaList
 
