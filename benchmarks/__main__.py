@@ -25,6 +25,7 @@ STEPS = {
     "backtest": "What would it have said, on each past incident?",
     "loop": "Does it learn, and does it forget?",
     "gate": "Does the gate tell?",
+    "power": "What do its bounds on one cohort let pass?",
     "streams": "And on real incidents?",
     "throughput": "What does training cost beside a bare loop?",
     "footprint": "How much memory and time does a large model take?",
