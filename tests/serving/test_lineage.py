@@ -16,9 +16,9 @@ def taught(client, cold):
     their ids."""
     ids = put(client, *(incident(n, title=f"orders-db is full, case {n}") for n in "123"))
     export(cold.store, "ds-1", ids[0])
-    made(cold.store, "a", dataset="ds-1")
+    made(cold, "a", dataset="ds-1")
     export(cold.store, "ds-2", *ids[:2])
-    made(cold.store, "b", dataset="ds-2", parent=1)
+    made(cold, "b", dataset="ds-2", parent=1)
     return ids
 
 
