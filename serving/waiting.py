@@ -40,6 +40,7 @@ class NoAnswer(Unavailable):
 class _Waiting:
     prompt: Prompt
     adapter: str
+    timeout_s: float
     deadline: float  # of time.monotonic()
     text: Future[str] = field(default_factory=Future)
 
@@ -62,7 +63,7 @@ class WaitingRoom:
 
     def ask(self, prompt: Prompt, adapter: str, timeout_s: float) -> str:
         """What this adapter writes. Raises `NoAnswer`, at the latest when the time is over."""
-        waiting = _Waiting(prompt, adapter, time.monotonic() + timeout_s)
+        waiting = _Waiting(prompt, adapter, timeout_s, time.monotonic() + timeout_s)
         with self._lock:
             self._refuse_if_crowded()
             self._waiting.append(waiting)
@@ -73,7 +74,7 @@ class WaitingRoom:
             waiting.text.cancel()
             with self._lock, suppress(ValueError):  # it may be running
                 self._waiting.remove(waiting)
-            raise NoAnswer("timeout", f"the model took longer than {timeout_s:g} s") from None
+            raise _too_late(timeout_s) from None
 
     def between(self, act: Callable[[], T]) -> T:
         """What `act` returns or raises, run by the owner between two generations."""
@@ -134,8 +135,12 @@ class WaitingRoom:
                 batch[0].adapter,
                 lambda: self._closed or time.monotonic() > last,
             )
+            now = time.monotonic()
             for waiting, text in zip(batch, texts, strict=True):
-                waiting.text.set_result(text)
+                if waiting.deadline > now:
+                    waiting.text.set_result(text)
+                else:  # it may have been ended in the middle of a word
+                    waiting.text.set_exception(_too_late(waiting.timeout_s))
         except Exception as error:  # the outermost loop of this thread: the next may fare better
             log.exception("model.fault")
             why = NoAnswer("failed", f"the model failed ({type(error).__name__})")
@@ -159,6 +164,10 @@ class WaitingRoom:
 
 def _last(batch: Sequence[_Waiting]) -> float:
     return max(waiting.deadline for waiting in batch)
+
+
+def _too_late(timeout_s: float) -> NoAnswer:
+    return NoAnswer("timeout", f"the model took longer than {timeout_s:g} s")
 
 
 def _closing() -> NoAnswer:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from retrieval.prompt import prompt
-from serving.waiting import MOST_TOGETHER, MOST_WAITING, NoAnswer, WaitingRoom
+from serving.waiting import MOST_TOGETHER, MOST_WAITING, NoAnswer, WaitingRoom, _Waiting
 
 LONG_S = 30.0
 
@@ -178,3 +178,19 @@ def test_closing_ends_the_generation_and_sends_the_waiting_away(room, model, cli
         room.ask(prompt("too late"), "diag-v1", LONG_S)
     with pytest.raises(NoAnswer, match="closing"):
         room.between(lambda: None)
+
+
+def test_what_was_written_too_late_is_no_answer_even_if_it_comes_first(room, clients):
+    def slow(prompts, adapter, stop):
+        while not stop():
+            time.sleep(0.001)
+        return ["half a sen"]
+
+    room._generate = slow
+    waiting = _Waiting(prompt("alert"), "diag-v1", 0.05, time.monotonic() + 0.05)
+    with room._lock:
+        room._waiting.append(waiting)
+        room._call_owner()
+
+    with pytest.raises(NoAnswer, match=r"longer than 0.05 s"):
+        waiting.text.result(LONG_S)
