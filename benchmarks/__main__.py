@@ -94,7 +94,8 @@ def tables(lines: Sequence[str]) -> list[str]:
 
 
 def _is_finished(told: dict[str, Any], step: str) -> bool:
-    return step in told and told[step]["code"] >= 0  # below 0: ended by a signal
+    # Below 0 and from 128 on: ended by a signal, itself or what it ran.
+    return step in told and 0 <= told[step]["code"] < 128
 
 
 def _read(path: Path) -> dict[str, Any]:
