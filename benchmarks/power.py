@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 
 from benchmarks.results import keep, table
-from eval.compare import ARMS, Pair, low_here
+from eval.compare import ARMS, Pair, discordant, low_here
 from eval.evidence import Rules
 from eval.score import Arm
 from eval.statistics import p_worse
@@ -37,7 +37,7 @@ def drawn(rng: random.Random, arm: Arm, cases: int, loss: float) -> list[Pair]:
 def passes(arms: Sequence[list[Pair]], rules: Rules) -> tuple[bool, bool]:
     """By the gate's bounds, and by 10 points in each arm; both with its test of each arm."""
     for pairs in arms:
-        gained, lost = (sum(sign * p.difference > 0 for p in pairs) for sign in (1, -1))
+        gained, lost = discordant(pairs)
         is_worse = p_worse(gained, lost) < rules.alpha / SLICES
         if is_worse and (lost - gained) / len(pairs) >= rules.least_loss:
             return False, False

@@ -175,8 +175,7 @@ def tally(pairs: Sequence[Pair]) -> Tally:
     before, after = _scores(pairs)
     n = len(pairs)
     cases = _by_sign(pairs)
-    gained = sum(p.difference > 0 for p in pairs)
-    lost = sum(p.difference < 0 for p in pairs)
+    gained, lost = discordant(pairs)
     differences = [p.difference for p in pairs]
     clusters = [p.cluster for p in pairs]
     return Tally(
@@ -193,11 +192,15 @@ def tally(pairs: Sequence[Pair]) -> Tally:
     )
 
 
+def discordant(pairs: Sequence[Pair]) -> tuple[int, int]:
+    """How many pairs only the later model has right, and how many only the earlier one."""
+    return sum(p.difference > 0 for p in pairs), sum(p.difference < 0 for p in pairs)
+
+
 def low_here(pairs: Sequence[Pair]) -> float:
     """The lower bound for these clusters, which are no sample of others: Tango's, and where a case
     is asked in two arms, the bootstrap's over cases if that is lower."""
-    gained, lost = (sum(sign * p.difference > 0 for p in pairs) for sign in (1, -1))
-    bound, cases = tango_lower(gained, lost, len(pairs)), [p.case for p in pairs]
+    bound, cases = tango_lower(*discordant(pairs), len(pairs)), [p.case for p in pairs]
     if len(set(cases)) < len(cases):
         bound = min(bound, clustered_lower([p.difference for p in pairs], cases))
     return bound

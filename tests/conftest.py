@@ -31,6 +31,17 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that spin for each other make a tiny model ten times slower on two busy cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock(datetime(2030, 1, 1, 12, tzinfo=UTC))

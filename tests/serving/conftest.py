@@ -42,17 +42,6 @@ def scarwise(environment):
     return run
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    """Threads that spin for each other make a tiny model ten times slower on two busy cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def cold_settings(environment):
     Path(environment["SCARWISE_HOME"]).mkdir()

@@ -18,20 +18,14 @@ from training import fit
 from training.batches import Item
 from training.fit import Diverged, RowsLost, whole_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return tiny.base(tmp_path_factory.mktemp("base") / "qwen")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

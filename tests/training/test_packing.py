@@ -8,20 +8,14 @@ from training import fit
 from training.batches import IGNORED, Item, padded
 from training.packing import NotApart, check_apart, packed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS = [
     Item([5, 6, 7, 8, 9], 3, 0, lost=False),
     Item([15, 16], 1, 0, lost=False),
     Item(list(range(20, 110)), 60, 0, lost=False),  # longer than a sliding window
     Item([11, 12, 13, 14, 11, 12, 13], 2, 0, lost=False),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
